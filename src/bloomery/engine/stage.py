@@ -1,0 +1,135 @@
+"""The small interface of every stage, suite and baseline, with or without gradients.
+
+A stage kind is importable without torch; heavy imports happen inside `run`. It writes its outputs as folders below
+`ctx.workdir`, measures through `ctx.measure`, saves its own resume state under `ctx.checkpoint`, and stops when
+`ctx.should_stop()` says so by saving and raising Stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from bloomery.engine.artifact import Artifact
+from bloomery.measure import Emitted, Interval, Items, Measurement, Tally
+
+StopReason = Literal["signal", "budget"]
+
+
+class Stopped(Exception):
+    """Raised by a stage after it saved: not an error. The runner says how to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a stage is expected to use, per cell (one seed of one arm). Bytes are peaks, the rest totals."""
+
+    tokens: int = 0
+    flops: float = 0.0
+    seconds: float | None = None
+    """Only where a kind knows it without a device, for example harvesting; else derived from flops."""
+    weight_bytes: float = 0.0
+    gradient_bytes: float = 0.0
+    optimiser_bytes: float = 0.0
+    activation_bytes: float = 0.0
+    disk_bytes: float = 0.0
+    tally: Tally | None = None
+
+    @property
+    def memory_bytes(self) -> float:
+        return self.weight_bytes + self.gradient_bytes + self.optimiser_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """outputs: {name: folder below workdir}. tallies: {output name: Tally} for outputs that are models."""
+
+    outputs: Mapping[str, Path] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of weights and of optimiser state, compared by the resume tests."""
+
+
+@dataclass(slots=True)
+class StageContext:
+    """What the engine hands to one cell of a stage: one seed of the candidate or of the control."""
+
+    inputs: Mapping[str, Artifact]
+    data: Path | None
+    """The prepared data folder, or None where the plan has no data."""
+    workdir: Path
+    checkpoint: Path
+    """A folder of this cell's own; what stands in it at start is this cell's interrupted state."""
+    seed: int
+    who: str
+    device: str
+    vocab: int
+    system: str
+    continue_from: Path | None = None
+    """`from: checkpoint`: the last attempt's final training state."""
+    record: Callable[[Measurement], None] = lambda measurement: None
+    progress: Callable[..., None] = lambda **facts: None
+    """step, steps, tokens, loss, tokens_per_second: shown, never stored."""
+    point: Callable[..., None] = lambda **facts: None
+    """A point of a training curve, stored in the events."""
+    note: Callable[..., None] = lambda **facts: None
+    """Any further fact: event=..., key=value."""
+    stop_reason: Callable[[], StopReason | None] = lambda: None
+    spend: Callable[..., None] = lambda **amounts: None
+    """tokens=, flops=: adds to the ledger."""
+
+    def should_stop(self) -> bool:
+        return self.stop_reason() is not None
+
+    def measure(
+        self,
+        name: str,
+        value: float,
+        *,
+        n: int = 1,
+        interval: Interval | None = None,
+        step: int | None = None,
+        unit: str = "",
+        items: Items | None = None,
+    ) -> None:
+        self.record(Measurement(name, float(value), n, interval, self.seed, unit, self.who, step, items))
+
+
+class Stage(Protocol):
+    """A stage kind. See plan.catalogue.KindInfo for the pure half."""
+
+    def config_model(self) -> type[BaseModel]: ...
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]: ...
+    def produces(self, config: BaseModel) -> Mapping[str, str]: ...
+    def accepts(self, config: BaseModel) -> Mapping[str, bool]: ...
+    def fits_on(self, config: BaseModel) -> tuple[str, ...]: ...
+    def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
+        """May import torch (meta device); nothing is trained."""
+        ...
+    def twin(
+        self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
+    ) -> Mapping[str, Any] | None:
+        """The patch on `config` that turns it into its dense control; None where the kind builds no model."""
+        ...
+    def run(self, ctx: StageContext, config: BaseModel) -> StageResult: ...
+
+
+class SuiteKind(Protocol):
+    def config_model(self) -> type[BaseModel]: ...
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]: ...
+    def run(
+        self, config: BaseModel, model: Artifact, data: Path | None, device: str
+    ) -> list[Measurement]:
+        """Names without the suite's own; `who` and `seed` are filled in by the runner."""
+        ...
+
+
+class BaselineKind(Protocol):
+    def config_model(self) -> type[BaseModel]: ...
+    def fit(self, config: BaseModel, stage: Stage, stage_config: BaseModel, ctx: StageContext) -> StageResult:
+        """Fits on exactly the tokens that `stage` with `stage_config` and `ctx.seed` reads; outputs {"model": folder}."""
+        ...

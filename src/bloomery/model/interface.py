@@ -1,0 +1,91 @@
+"""Where everything meets: LanguageModel (trains), Scorer (judged, served) and the value types between them.
+
+Shapes: b batch, t time, d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bloomery.measure import Tally
+
+State = Any
+"""What a model carries from one call to the next: a key-value cache, a recurrent state. Opaque to its users."""
+
+
+@dataclass(slots=True)
+class Output:
+    """What a forward pass gives. `logits` is None when the caller asked not to project."""
+
+    hidden: Float[Tensor, "b t d"]
+    logits: Float[Tensor, "b t v"] | None = None
+    state: State = None
+    aux: dict[str, Tensor] = field(default_factory=dict)
+    """Further losses (sums over tokens) by name: router balance, diversity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How one parameter is trained. `initial_scale` is the standard deviation at initialisation (1.0 for gains)."""
+
+    group: str
+    """embedding, head, attention, feed_forward, norm, or a structured layer's own group: phase, gain."""
+    initial_scale: float
+    decay: bool
+    matrix: bool
+    """A two-dimensional map between features: Muon may take it."""
+
+
+class LanguageModel(nn.Module, ABC):
+    """A next-token model. Parameters are float32 masters; `compute_dtype` is what the matrix products run in."""
+
+    vocab: int
+    compute_dtype: torch.dtype
+
+    @abstractmethod
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        state: State = None,
+        *,
+        segments: Int[Tensor, "b t"] | None = None,
+        project: bool = True,
+    ) -> Output:
+        """tokens: ids. state: from `initial_state` or an earlier Output, to go on after it. segments: tokens with
+        different numbers do not see each other (packed documents). project=False leaves `logits` None."""
+
+    @abstractmethod
+    def project(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        """Final hidden states (already normalised) to logits."""
+
+    @abstractmethod
+    def head_weight(self) -> Float[Tensor, "v d"]:
+        """The matrix that `project` multiplies with, for a fused loss."""
+
+    @abstractmethod
+    def initial_state(self, batch: int, length: int) -> State:
+        """An empty state for `batch` sequences of at most `length` tokens."""
+
+    @abstractmethod
+    def scales(self) -> dict[str, Scale]:
+        """{parameter name: Scale}: an exact cover of `named_parameters()`."""
+
+    @abstractmethod
+    def tally(self) -> Tally:
+        """Counted from the modules themselves."""
+
+
+class Scorer(Protocol):
+    """All that evaluation and serving need; an n-gram table is one as much as a transformer."""
+
+    vocab: int
+
+    def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+        """Natural-log probability of every next token after each prefix; each row sums to one."""
+        ...

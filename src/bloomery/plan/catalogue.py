@@ -1,0 +1,52 @@
+"""What the plan side asks of whatever is installed. Implemented by engine.discover; a plan is checked against it.
+
+Nothing here imports torch: a kind's Config, `emits` and `produces` are pure and cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from bloomery.measure import Emitted
+
+
+class KindInfo(Protocol):
+    """A stage kind as `check` sees it. `config_model` types what stands under `config`."""
+
+    def config_model(self) -> type[BaseModel]: ...
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        """Full metric names (`train/plateau`, `val/loss`); a `*` segment stands for any one segment."""
+        ...
+    def produces(self, config: BaseModel) -> Mapping[str, str]:
+        """{output: artifact kind}, for example {"model": "model", "state": "state"}."""
+        ...
+    def accepts(self, config: BaseModel) -> Mapping[str, bool]:
+        """{input name: required}: what `needs` may name."""
+        ...
+    def fits_on(self, config: BaseModel) -> tuple[str, ...]:
+        """The parts of data (`corpus:train`) that this stage learns from; no suite may judge one of them."""
+        ...
+
+
+class SuiteInfo(Protocol):
+    def config_model(self) -> type[BaseModel]: ...
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        """Metric names without the suite's own: `loss`, `bits_per_byte`."""
+        ...
+
+
+class Catalogue(Protocol):
+    def kinds(self) -> Mapping[str, KindInfo]:
+        """{"pretrain": ..., "harmonic/to_l2": ...}: a system's kinds carry its name."""
+        ...
+    def suites(self) -> Mapping[str, SuiteInfo]: ...
+    def baselines(self) -> Mapping[str, type[BaseModel]]: ...
+    def systems(self) -> Mapping[str, str]:
+        """{name: one-line summary}."""
+        ...
+    def check_data(self, data: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        """{set name: its splits}; raises BloomeryError or Problems whose `where` is a key path below `data`."""
+        ...
