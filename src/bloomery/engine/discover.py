@@ -1,0 +1,150 @@
+"""Finds what is installed: stage kinds, suites, baselines and systems; loads each only when it is used.
+
+Everything is named as "module:name" and imported lazily, so that listing costs nothing. Bundled systems are the
+folders of bloomery/systems; others come through the entry-point group `bloomery.systems`, each a System.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from bloomery.engine.stage import BaselineKind, Stage, SuiteKind
+from bloomery.errors import PlanError, nearest
+
+KINDS = {
+    "pretrain": "bloomery.stages.pretrain:Pretrain",
+    "evaluate": "bloomery.stages.evaluate:Evaluate",
+}
+SUITES = {
+    "perplexity": "bloomery.stages.suites:Perplexity",
+    "generation": "bloomery.stages.suites:Generation",
+}
+BASELINES = {
+    "ngram": "bloomery.stages.baselines:NGramBaseline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What one folder of systems/ offers. `config` and `build` are "module:name"; `plans` is a folder beside it."""
+
+    name: str
+    summary: str
+    state: str
+    """In one word for the table of systems: complete, first, or planned."""
+    config: str
+    """A pydantic model of the architecture, importable without torch, with `tally(vocab)` in closed form."""
+    build: str
+    """function(config, vocab, *, compute_dtype) -> LanguageModel"""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    suites: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+
+
+DENSE = System(
+    name="dense",
+    summary="the reference transformer: control and template",
+    state="complete",
+    config="bloomery.model.config:DenseConfig",
+    build="bloomery.model.dense:build",
+)
+
+
+def load(target: str) -> Any:
+    """Import "module:name"."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+Found = TypeVar("Found")
+
+
+class Catalogue:
+    """What is installed, as plan.catalogue.Catalogue asks for it."""
+
+    @cached_property
+    def _systems(self) -> Mapping[str, System]:
+        return {system.name: system for system in (DENSE, *_bundled(), *_entry_points())}
+
+    @cached_property
+    def _kinds(self) -> Mapping[str, Stage]:
+        return self._collect(KINDS, "kinds")
+
+    @cached_property
+    def _suites(self) -> Mapping[str, SuiteKind]:
+        return self._collect(SUITES, "suites")
+
+    @cached_property
+    def _baselines(self) -> Mapping[str, BaselineKind]:
+        return self._collect(BASELINES, "baselines")
+
+    def _collect(self, builtin: Mapping[str, str], what: str) -> Mapping[str, Any]:
+        targets = dict(builtin)
+        for system in self._systems.values():
+            offered: Mapping[str, str] = getattr(system, what)
+            targets |= {f"{system.name}/{kind}": target for kind, target in offered.items()}
+        return {name: load(target)() for name, target in targets.items()}
+
+    def kinds(self) -> Mapping[str, Stage]:
+        return self._kinds
+
+    def suites(self) -> Mapping[str, SuiteKind]:
+        return self._suites
+
+    def baseline_kinds(self) -> Mapping[str, BaselineKind]:
+        return self._baselines
+
+    def baselines(self) -> Mapping[str, type[BaseModel]]:
+        return {name: kind.config_model() for name, kind in self._baselines.items()}
+
+    def systems(self) -> Mapping[str, str]:
+        return {name: system.summary for name, system in self._systems.items()}
+
+    def system(self, name: str) -> System:
+        return _get(self._systems, name, "system")
+
+    def kind(self, name: str) -> Stage:
+        return _get(self._kinds, name, "stage kind")
+
+    def suite(self, name: str) -> SuiteKind:
+        return _get(self._suites, name, "suite kind")
+
+    def baseline(self, name: str) -> BaselineKind:
+        return _get(self._baselines, name, "baseline kind")
+
+    def check_data(self, data: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        if not data:
+            return {}
+        return load("bloomery.stages.prepare:parse_data")(data).splits()
+
+
+def _get(known: Mapping[str, Found], name: str, what: str) -> Found:
+    try:
+        return known[name]
+    except KeyError:
+        raise PlanError(name, f"no installed system offers this {what}", hint=nearest(name, known)) from None
+
+
+def _bundled() -> Iterator[System]:
+    package = Path(__file__).parent.parent / "systems"
+    for module in sorted(pkgutil.iter_modules([str(package)]), key=lambda found: found.name):
+        if module.ispkg:
+            yield load(f"bloomery.systems.{module.name}:SYSTEM")
+
+
+def _entry_points() -> Iterator[System]:
+    for entry in importlib.metadata.entry_points(group="bloomery.systems"):
+        yield entry.load()
+
+
+catalogue = Catalogue()
+"""The one catalogue of this process."""
