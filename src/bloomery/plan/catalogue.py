@@ -20,12 +20,15 @@ class KindInfo(Protocol):
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
         """Full metric names (`train/plateau`, `val/loss`); a `*` segment stands for any one segment."""
         ...
+
     def produces(self, config: BaseModel) -> Mapping[str, str]:
         """{output: artifact kind}, for example {"model": "model", "state": "state"}."""
         ...
+
     def accepts(self, config: BaseModel) -> Mapping[str, bool]:
         """{input name: required}: what `needs` may name."""
         ...
+
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         """The parts of data (`corpus:train`) that this stage learns from; no suite may judge one of them."""
         ...
@@ -42,11 +45,13 @@ class Catalogue(Protocol):
     def kinds(self) -> Mapping[str, KindInfo]:
         """{"pretrain": ..., "harmonic/to_l2": ...}: a system's kinds carry its name."""
         ...
+
     def suites(self) -> Mapping[str, SuiteInfo]: ...
     def baselines(self) -> Mapping[str, type[BaseModel]]: ...
     def systems(self) -> Mapping[str, str]:
         """{name: one-line summary}."""
         ...
+
     def check_data(self, data: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
         """{set name: its splits}; raises BloomeryError or Problems whose `where` is a key path below `data`."""
         ...

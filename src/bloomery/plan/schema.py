@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag
 
-from bloomery.plan.units import Bytes, Count, Money, Quantity, Seconds, Share
+from bloomery.plan.units import Bytes, Count, Money, Quantity, Ratio, Seconds, Share, Tokens
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
 Settings = Mapping[str, Any]
@@ -45,7 +45,14 @@ class AnyOf(Frozen):
     any: tuple[Condition, ...] = Field(min_length=1)
 
 
-Gate = tuple[Condition | AnyOf, ...]
+def _condition_or_any(value: Any) -> str:
+    return "any" if isinstance(value, AnyOf) or (isinstance(value, Mapping) and "any" in value) else "condition"
+
+
+Gate = tuple[
+    Annotated[Annotated[Condition, Tag("condition")] | Annotated[AnyOf, Tag("any")], Discriminator(_condition_or_any)],
+    ...,
+]
 
 
 class Rule(Frozen):
@@ -57,7 +64,7 @@ class Rule(Frozen):
     when: Gate = ()
     set: Patch = Field(default_factory=dict)
     from_: Literal["start", "checkpoint"] = Field(default="start", alias="from")
-    max_attempts: int = Field(default=1, ge=1)
+    max_attempts: StrictInt = Field(default=1, ge=1)
     """How often this rule may be used; more than 1 only from a checkpoint."""
     then: Literal["stop", "go_on"] | None = None
 
@@ -80,7 +87,7 @@ class Budget(Frozen):
     """Caps. The engine stops at a checkpoint when one is reached."""
 
     wall: Seconds | None = None
-    tokens: Count | None = None
+    tokens: Tokens | None = None
     flops: Count | None = None
     memory: Bytes | None = None
     disk: Bytes | None = None
@@ -110,10 +117,10 @@ class StageSpec(Frozen):
     gate: Gate = ()
     on_fail: tuple[Rule, ...] = ()
     stop_if: tuple[Condition, ...] = ()
-    optional: bool = False
-    repeat: int | None = Field(default=None, ge=1)
+    optional: StrictBool = False
+    repeat: StrictInt | None = Field(default=None, ge=1)
     stages: tuple[StageSpec, ...] = ()
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[StrictInt, ...] | None = None
     budget: Budget = Budget()
 
 
@@ -124,7 +131,7 @@ class Suite(Frozen):
 
     kind: str
     data: str | None = None
-    items: int | None = Field(default=None, ge=1)
+    items: StrictInt | None = Field(default=None, ge=1)
     through: tuple[str, ...] = ()
 
 
@@ -164,8 +171,8 @@ class Plan(Frozen):
     variable: str | None = None
     extends: str | None = None
     set: Patch = Field(default_factory=dict)
-    fraction: str | float | None = None
-    seeds: tuple[int, ...] = (0,)
+    fraction: Ratio | None = None
+    seeds: tuple[StrictInt, ...] = (0,)
     budget: Budget = Budget()
     control: Control | None = None
     baselines: Mapping[str, Baseline] = Field(default_factory=dict)
