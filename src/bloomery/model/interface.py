@@ -47,6 +47,8 @@ class LanguageModel(nn.Module, ABC):
 
     vocab: int
     compute_dtype: torch.dtype
+    activation_checkpointing: bool = False
+    """Set by the training loop: recompute blocks in the backward pass instead of keeping their activations."""
 
     @abstractmethod
     def forward(

@@ -1,0 +1,269 @@
+"""The parts of a transformer block: Linear, RMSNorm, rotary positions, causal attention, SwiGLU.
+
+Weights are float32 masters, cast to the compute dtype where they are multiplied; there is no autocast. Softmax and norm
+statistics are at least float32. On CPU attention is two matrix products per block of queries (each sees only the keys at
+or before it), which is faster there than the fused kernel; on other devices it is torch's scaled_dot_product_attention.
+
+A `LinearFactory` makes every linear map of a block, so that a system can store weights in a way of its own.
+Refuses nothing: shapes are checked by DenseConfig.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bloomery.measure import Group
+from bloomery.model.interface import Scale
+
+QUERY_BLOCK = 128
+"""Queries that attend together on CPU; measured best of 64, 128, 256 at 256 to 1024 tokens."""
+
+
+class BlockLinear(Protocol):
+    """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
+
+    def __call__(self, x: Float[Tensor, "... i"], /) -> Float[Tensor, "... o"]: ...
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw its own parameters anew."""
+        ...
+
+    def scales(self) -> dict[str, Scale]:
+        """{local parameter name: Scale}: an exact cover of its parameters."""
+        ...
+
+    def tally(self) -> Group:
+        """Its numbers, counted from itself; flops_per_token includes whatever generates the weights."""
+        ...
+
+
+class LinearFactory(Protocol):
+    """Makes one linear of a block.
+
+    name: `blocks.3.attention.query`, unique in the model. group: attention or feed_forward, used where the linear has
+    no group of its own. gain: multiplies the natural scale 1/sqrt(inputs) (1/sqrt(2 layers) for residual outputs).
+    """
+
+    def __call__(
+        self, inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
+    ) -> BlockLinear: ...
+
+
+class Linear(nn.Module):
+    """y = x W^T without bias; W [outputs, inputs] ~ N(0, gain^2 / inputs) in float32."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        name: str = "",
+        group: str = "feed_forward",
+        gain: float = 1.0,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.group, self.initial_scale, self.compute_dtype = group, gain / math.sqrt(inputs), compute_dtype
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        return F.linear(x.to(self.compute_dtype), self.weight.to(self.compute_dtype))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        self.weight.normal_(0.0, self.initial_scale, generator=generator)
+
+    def scales(self) -> dict[str, Scale]:
+        return {"weight": Scale(self.group, self.initial_scale, decay=True, matrix=True)}
+
+    def tally(self) -> Group:
+        return Group(self.weight.numel(), self.weight.numel(), flops_per_token=2.0 * self.weight.numel())
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + epsilon) * gain, statistics in float32 (Zhang and Sennrich 2019)."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """What attention has to know about where tokens stand; made once per forward pass, shared by all layers."""
+
+    cosine: Float[Tensor, "t h"]
+    sine: Float[Tensor, "t h"]
+    """h is half the head width; entry j belongs to the pair of features (j, j + h), as in the published Llama code."""
+    first: int
+    """Position of the first query: what stands before it comes from the cache."""
+    window: int | None
+    segments: Int[Tensor, "b t"] | None
+
+
+def positions(
+    tokens: int,
+    head_width: int,
+    theta: float,
+    *,
+    device: torch.device,
+    first: int = 0,
+    window: int | None = None,
+    segments: Int[Tensor, "b t"] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Positions:
+    """Rotation angles position * theta^(-j / h), j < h (Su et al. 2021), for `tokens` positions from `first` on."""
+    half = head_width // 2
+    frequency = theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
+    angle = torch.arange(first, first + tokens, device=device, dtype=torch.float64)[:, None] * frequency
+    return Positions(angle.cos().to(dtype), angle.sin().to(dtype), first, window, segments)
+
+
+def rotate(x: Float[Tensor, "b t n d"], where: Positions, scale: float = 1.0) -> Float[Tensor, "b n t d"]:
+    """Turn each pair of features by its position's angle, and put heads before time."""
+    half = x.shape[-1] // 2
+    x = x.transpose(1, 2)
+    a, b = x[..., :half], x[..., half:]
+    cosine, sine = where.cosine * scale, where.sine * scale
+    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
+
+
+def attend(
+    query: Float[Tensor, "b n q d"],
+    key: Float[Tensor, "b m k d"],
+    value: Float[Tensor, "b m k d"],
+    where: Positions,
+) -> Float[Tensor, "b q e"]:
+    """Causal attention of the last q of k tokens. `query` is already divided by sqrt(d). n is a multiple of m:
+    query heads n*m..., share a key head (grouped-query attention). Heads are joined in the result."""
+    batch, heads, queries, width = query.shape
+    if query.device.type == "cpu":
+        out = _attend_in_blocks(query, key, value, where)
+    else:
+        bias = None
+        causal = queries == key.shape[2] and where.window is None and where.segments is None
+        if not causal:
+            bias = visible(where, 0, queries, 0, key.shape[2], query.device)
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, is_causal=causal, scale=1.0, enable_gqa=heads != key.shape[1]
+        )
+    return out.transpose(1, 2).reshape(batch, queries, heads * width)
+
+
+def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, where: Positions) -> Tensor:
+    """softmax(q k^T + mask) v for one block of queries after the other."""
+    batch, heads, queries, width = query.shape
+    shared = heads // key.shape[1]
+    statistics = torch.promote_types(query.dtype, torch.float32)
+    offset = key.shape[2] - queries
+    blocks = []
+    for start in range(0, queries, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, queries)
+        first_key = 0 if where.window is None else max(0, offset + start + 1 - where.window)
+        last_key = offset + stop
+        part = query[:, :, start:stop].reshape(batch * heads // shared, shared * (stop - start), width)
+        keys = key[:, :, first_key:last_key].flatten(0, 1)
+        values = value[:, :, first_key:last_key].flatten(0, 1)
+        scores = torch.bmm(part, keys.transpose(1, 2)).view(batch, heads, stop - start, last_key - first_key)
+        if stop - start > 1 or where.window is not None or where.segments is not None:
+            seen = visible(where, start, stop, first_key, last_key, query.device)
+            scores = scores.masked_fill(~seen, -math.inf)
+        weights = torch.softmax(scores, dim=-1, dtype=statistics).to(value.dtype)
+        weights = weights.view(part.shape[0], part.shape[1], last_key - first_key)
+        blocks.append(torch.bmm(weights, values).view(batch, heads, stop - start, width))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+
+
+def visible(
+    where: Positions, start: int, stop: int, first_key: int, last_key: int, device: torch.device
+) -> Bool[Tensor, "..."]:
+    """Which of the keys [first_key, last_key) each of the queries [start, stop) sees: [q k], or [b 1 q k] with segments.
+
+    Queries are counted from `where.first`, keys from the beginning of the cache.
+    """
+    at = torch.arange(where.first + start, where.first + stop, device=device)[:, None]
+    keys = torch.arange(first_key, last_key, device=device)[None, :]
+    seen = keys <= at
+    if where.window is not None:
+        seen = seen & (keys > at - where.window)
+    if where.segments is not None:
+        same = where.segments[:, start:stop, None] == where.segments[:, None, first_key:last_key]
+        seen = seen & same[:, None]
+    return seen
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention with rotary positions and an optional window."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        make: LinearFactory,
+        *,
+        name: str,
+        residual: float,
+        compute_dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
+
+        def linear(part: str, outputs: int, gain: float) -> nn.Module:
+            made = make(
+                width, outputs, name=f"{name}.{part}", group="attention", gain=gain, compute_dtype=compute_dtype
+            )
+            return cast(nn.Module, made)
+
+        self.query = linear("query", width, 1.0)
+        self.key = linear("key", kv_heads * self.head_width, 1.0)
+        self.value = linear("value", kv_heads * self.head_width, 1.0)
+        self.output = linear("output", width, residual)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], where: Positions, cache: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """cache: this layer's keys and values [b m length d], written in place at `where.first`."""
+        batch, time, _ = x.shape
+        query = rotate(self.query(x).view(batch, time, self.heads, self.head_width), where, self.head_width**-0.5)
+        key = rotate(self.key(x).view(batch, time, self.kv_heads, self.head_width), where)
+        value = self.value(x).view(batch, time, self.kv_heads, self.head_width).transpose(1, 2)
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        if cache is not None:
+            keys, values = cache
+            keys[:, :, where.first : where.first + time] = key
+            values[:, :, where.first : where.first + time] = value
+            key, value = keys[:, :, : where.first + time], values[:, :, : where.first + time]
+        return self.output(attend(query, key, value, where))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(
+        self, width: int, inner: int, make: LinearFactory, *, name: str, residual: float, compute_dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+
+        def linear(part: str, inputs: int, outputs: int, gain: float) -> nn.Module:
+            made = make(
+                inputs, outputs, name=f"{name}.{part}", group="feed_forward", gain=gain, compute_dtype=compute_dtype
+            )
+            return cast(nn.Module, made)
+
+        self.gate = linear("gate", width, inner, 1.0)
+        self.up = linear("up", width, inner, 1.0)
+        self.down = linear("down", inner, width, residual)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
