@@ -1,0 +1,165 @@
+"""SineLinear: a full-rank weight matrix generated from few numbers, W = diag(gain) sin(omega U V).
+
+U [out r] and V [r in] are learned coordinates of the output and input features, so an entry is a harmonic of their inner
+product: the rank of W is full although only r (out + in) + out numbers are stored (Ji et al., ICLR 2025,
+arXiv 2403.19243; shared/specs/harmonic.md 1.2). W lives for one product: forward keeps U, V, gain and the input, and
+backward generates W again. Phase and sine are computed in float32 in both, only then rounded to the compute dtype.
+
+Memory falls, compute does not: per pass the matrix costs 2 r out in + O(out in) operations more than a stored one.
+Refuses second derivatives (`torch.autograd.function.once_differentiable`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from bloomery.measure import Group
+from bloomery.model.interface import Scale
+
+
+def _sine(
+    out_coordinates: Float[Tensor, "o r"], in_coordinates: Float[Tensor, "r i"], omega: float
+) -> tuple[Float[Tensor, "o i"], Float[Tensor, "o i"]]:
+    """Phase omega U V and its sine, in float32 (float64 for float64 parameters, which only the tests have)."""
+    # omega goes into the small factor: one pass over [o r] in place of one over [o i].
+    phase = torch.mm(out_coordinates * omega, in_coordinates)
+    return phase, torch.sin(phase)
+
+
+class _SineProduct(torch.autograd.Function):
+    """x W^T without keeping W. Gradients: dPhase = dW * gain * omega * cos(phase), dU = dPhase V^T, dV = U^T dPhase,
+    dgain = sum_i dW * sin(phase)."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx,
+        inputs: Float[Tensor, "... i"],
+        out_coordinates: Float[Tensor, "o r"],
+        in_coordinates: Float[Tensor, "r i"],
+        gain: Float[Tensor, " o"],
+        omega: float,
+    ) -> Float[Tensor, "... o"]:
+        ctx.save_for_backward(inputs, out_coordinates, in_coordinates, gain)
+        ctx.omega = omega  # pyright: ignore[reportAttributeAccessIssue]
+        _, sine = _sine(out_coordinates, in_coordinates, omega)
+        return F.linear(inputs, sine.mul_(gain[:, None]).to(inputs.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, output_gradient: Float[Tensor, "... o"]
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, None]:
+        inputs, out_coordinates, in_coordinates, gain = ctx.saved_tensors
+        phase, sine = _sine(out_coordinates, in_coordinates, ctx.omega)
+        rows = output_gradient.reshape(-1, output_gradient.shape[-1])
+        weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(phase.dtype)
+        gain_gradient = torch.linalg.vecdot(weight_gradient, sine)
+        input_gradient = None
+        if ctx.needs_input_grad[0]:
+            weight = sine.mul_(gain[:, None]).to(inputs.dtype)
+            input_gradient = torch.mm(rows, weight).view(inputs.shape)
+        # gain and omega scale rows of dPhase, so they are applied to the [o r] factors and never to [o i].
+        turned = weight_gradient.mul_(phase.cos_())
+        row_scale = (gain * ctx.omega)[:, None]
+        out_gradient = torch.mm(turned, in_coordinates.t()).mul_(row_scale)
+        in_gradient = torch.mm((out_coordinates * row_scale).t(), turned)
+        return input_gradient, out_gradient, in_gradient, gain_gradient, None
+
+
+class SineLinear(nn.Module):
+    """Drop-in for a linear map without bias, `features_in` -> `features_out`.
+
+    Output variance at the start is `init_scale`^2 times the mean square of the input, as for a dense layer drawn with
+    deviation init_scale / sqrt(features_in): for omega >= 2 the phase is nearly uniform, E sin^2 = 1/2, hence the
+    sqrt(2) in the gain.
+    """
+
+    cached: Tensor | None
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        rank: int,
+        omega: float = 3.0,
+        init_scale: float = 1.0,
+        group: str = "linear",
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        assert rank >= 1 and features_in >= 1 and features_out >= 1
+        self.features_in, self.features_out, self.rank = features_in, features_out, rank
+        self.omega, self.init_scale, self.group, self.compute_dtype = omega, init_scale, group, compute_dtype
+        self.out_coordinates = nn.Parameter(torch.empty(features_out, rank))
+        self.in_coordinates = nn.Parameter(torch.empty(rank, features_in))
+        self.gain = nn.Parameter(torch.empty(features_out))
+        self.cached = None
+        self._cached_for: tuple[object, ...] = ()
+        self.reset_parameters()
+
+    @property
+    def gain_scale(self) -> float:
+        return self.init_scale * math.sqrt(2.0 / self.features_in)
+
+    def reset_parameters(self) -> None:
+        """U ~ N(0, 1), V ~ N(0, 1/r), gain = init_scale sqrt(2 / features_in): entries of U V are near N(0, 1)."""
+        nn.init.normal_(self.out_coordinates)
+        nn.init.normal_(self.in_coordinates, std=1.0 / math.sqrt(self.rank))
+        nn.init.constant_(self.gain, self.gain_scale)
+
+    def forward(self, inputs: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """Inputs of any dtype; outputs in the compute dtype."""
+        inputs = inputs.to(self.compute_dtype)
+        if not torch.compiler.is_compiling():
+            if not torch.is_grad_enabled():
+                return F.linear(inputs, self._cached_weight())
+            self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
+        return _SineProduct.apply(inputs, self.out_coordinates, self.in_coordinates, self.gain, self.omega)
+
+    @torch.no_grad()
+    def weight(self) -> Float[Tensor, "o i"]:
+        """The generated matrix in the compute dtype: the same bits as forward and backward use."""
+        _, sine = _sine(self.out_coordinates, self.in_coordinates, self.omega)
+        return sine.mul_(self.gain[:, None]).to(self.compute_dtype)
+
+    def _cached_weight(self) -> Float[Tensor, "o i"]:
+        """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
+        (its address or device moves), or a forward pass with gradients begins."""
+        parameters = (self.out_coordinates, self.in_coordinates, self.gain)
+        state = (self.compute_dtype, self.omega, *((p.data_ptr(), p._version, p.device) for p in parameters))
+        if self.cached is None or state != self._cached_for:
+            self.cached, self._cached_for = self.weight(), state
+        return self.cached
+
+    def scales(self) -> dict[str, Scale]:
+        """Natural scales: a relative rate moves every factor by the same share of its initial deviation per step."""
+        return {
+            "out_coordinates": Scale("phase", 1.0, decay=False, matrix=False),
+            "in_coordinates": Scale("phase", 1.0 / math.sqrt(self.rank), decay=False, matrix=False),
+            "gain": Scale("gain", self.gain_scale, decay=False, matrix=False),
+        }
+
+    def tally(self) -> Group:
+        stored = sum(parameter.numel() for parameter in self.parameters())
+        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.features_in * self.features_out)
+
+    def generation_flops(self, *, training: bool) -> float:
+        """Operations to generate W, per pass and not per token: 2 r for the phase, sine and gain, for each entry.
+
+        training: forward, the recomputation, and the gradients of both factors and of the gain (two more products
+        with r, cosine, two multiplications and one sum).
+        """
+        entries = float(self.features_in * self.features_out)
+        forward = entries * (2 * self.rank + 2)
+        return 2 * forward + entries * (4 * self.rank + 4) if training else forward
+
+    def extra_repr(self) -> str:
+        return f"{self.features_in} -> {self.features_out}, rank={self.rank}, omega={self.omega:g}"
