@@ -7,7 +7,7 @@ A stage kind is importable without torch; heavy imports happen inside `run`. It 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -67,6 +67,7 @@ class StageContext:
     seed: int
     who: str
     device: str
+    threads: int
     vocab: int
     system: str
     continue_from: Path | None = None
@@ -116,20 +117,30 @@ class Stage(Protocol):
         """The patch on `config` that turns it into its dense control; None where the kind builds no model."""
         ...
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult: ...
+    def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
+        """The token arrays that `run` learns from, in order: what a baseline is fitted on. Empty without training."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult:
+    """Measurements under names without the suite's own; `who` and `seed` are filled in by the runner."""
+
+    measurements: tuple[Measurement, ...] = ()
+    samples: tuple[tuple[str, str], ...] = ()
+    """(prompt, text) pairs for the report."""
 
 
 class SuiteKind(Protocol):
     def config_model(self) -> type[BaseModel]: ...
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]: ...
-    def run(
-        self, config: BaseModel, model: Artifact, data: Path | None, device: str
-    ) -> list[Measurement]:
-        """Names without the suite's own; `who` and `seed` are filled in by the runner."""
+    def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
+        """Judges one artifact; a pure function of it, the settings and the data."""
         ...
 
 
 class BaselineKind(Protocol):
     def config_model(self) -> type[BaseModel]: ...
-    def fit(self, config: BaseModel, stage: Stage, stage_config: BaseModel, ctx: StageContext) -> StageResult:
-        """Fits on exactly the tokens that `stage` with `stage_config` and `ctx.seed` reads; outputs {"model": folder}."""
+    def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
+        """Fits on exactly these tokens; outputs {"model": folder}."""
         ...

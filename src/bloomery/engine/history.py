@@ -1,0 +1,125 @@
+"""What a run folder's events say has already been done. Read once at start, then kept up by the runner.
+
+Resuming needs no other memory: judging and prescribing are pure, so walking again from the top over finished cells
+leads to the same place.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bloomery.engine.artifact import Artifact, unseal
+from bloomery.engine.events import Event
+from bloomery.errors import ArtifactError
+from bloomery.measure import Measurement
+
+ONCE = frozenset(
+    ("walk_started", "decision", "verdict", "twin_solved", "budget_planned", "cell_reused", "data_ready", "stage_skipped")
+)
+"""Events that a resumed run would say again."""
+
+CellKey = tuple[str, int, str, int]
+"""(stage, attempt, who, seed)"""
+
+
+@dataclass(slots=True)
+class Cell:
+    """One seed of one party (candidate, control, baseline) in one attempt of a stage."""
+
+    key: CellKey
+    fingerprint: str
+    inputs: Mapping[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    """{output: folder, relative to the run folder}"""
+    measurements: dict[tuple[str, int | None], Measurement] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    finished: bool = False
+
+    def artifacts(self, run: Path) -> dict[str, Artifact]:
+        """The outputs, each verified against its digest. Raises ArtifactError where one is damaged."""
+        return {name: unseal(run / folder) for name, folder in self.outputs.items()}
+
+
+class History:
+    """An index over events. `add` keeps it current."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.cells: dict[CellKey, Cell] = {}
+        self.attempts: dict[str, dict[str, int]] = defaultdict(dict)
+        """{stage: {stage fingerprint: attempt}}"""
+        self.evaluations: dict[tuple[str, str], tuple[Measurement, ...]] = {}
+        """{(suite digest, artifact digest): measurements}"""
+        self._pending: dict[tuple[str, str], dict[tuple[str, int | None], Measurement]] = defaultdict(dict)
+        self.spent: dict[CellKey, dict[str, float]] = defaultdict(lambda: {"tokens": 0.0, "flops": 0.0, "seconds": 0.0})
+        self.seen: set[tuple[Any, ...]] = set()
+        self.resumed = False
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        name = event["event"]
+        if name == "run_opened":
+            self.resumed = True
+        elif name == "stage_started":
+            self.attempts[event["stage"]].setdefault(event["fingerprint"], event["attempt"])
+        elif name == "cell_started":
+            key = _key(event)
+            known = self.cells.get(key)
+            if known is None or known.fingerprint != event["fingerprint"]:
+                self.cells[key] = Cell(key, event["fingerprint"], event["inputs"])
+        elif name == "artifact" and _key(event) in self.cells:
+            self.cells[_key(event)].outputs[event["output"]] = event["path"]
+        elif name == "measured":
+            measurement = Measurement.from_json(event["measurement"])
+            slot = (measurement.name, measurement.step)
+            if "suite" in event:
+                self._pending[event["suite"], event["artifact"]][slot] = measurement
+            elif _key(event) in self.cells:
+                self.cells[_key(event)].measurements[slot] = measurement
+        elif name == "spent":
+            for quantity, amount in self.spent[_key(event)].items():
+                self.spent[_key(event)][quantity] = amount + event[quantity]
+        elif name == "evaluated":
+            done = (event["suite"], event["artifact"])
+            self.evaluations[done] = tuple(self._pending.pop(done, {}).values())
+        elif name == "cell_finished":
+            cell = self.cells[_key(event)]
+            cell.finished, cell.hashes = True, event["hashes"]
+        elif name in ONCE:
+            self.seen.add(identity(event))
+
+    def finished_cell(self, fingerprint: str, run: Path) -> Cell | None:
+        """A finished cell with this fingerprint whose outputs are still whole; the latest such."""
+        for cell in reversed(self.cells.values()):
+            if cell.finished and cell.fingerprint == fingerprint:
+                try:
+                    cell.artifacts(run)
+                except ArtifactError:
+                    continue
+                return cell
+        return None
+
+    def attempt(self, stage: str, fingerprint: str) -> int:
+        """The number of the attempt with this fingerprint: an old one, or the next."""
+        attempts = self.attempts[stage]
+        return attempts.get(fingerprint, len(attempts) + 1)
+
+
+def identity(event: Event) -> tuple[Any, ...]:
+    """Two events with the same identity say the same thing; the second is not written on a resumed run."""
+    facts = {key: value for key, value in event.items() if key != "time"}
+    return tuple(sorted((key, repr(value)) for key, value in facts.items()))
+
+
+def _key(event: Event) -> CellKey:
+    measurement = event.get("measurement", {})
+    return (
+        event.get("stage", ""),
+        event.get("attempt", 0),
+        event.get("who", measurement.get("who", "candidate")),
+        event.get("seed", measurement.get("seed")),
+    )

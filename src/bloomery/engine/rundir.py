@@ -1,0 +1,115 @@
+"""The run folder: its layout, its one writer, and where it came from. Paths are for people; digests are for the engine.
+
+    runs/<plan>/                 plan.yaml  registration.jsonl  events.jsonl  lock  report.html  report.md
+    runs/<plan>/<stage>/<attempt>/<who>-seed<k>/   one cell: checkpoint/ and its outputs
+    runs/<plan>+<8 hex>/         the same plan under --set: exploratory, in a folder of its own
+    runs/.data/<spec>/           prepared data, shared by all runs
+
+The lock is the kernel's: it is free again as soon as its holder is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from bloomery import __version__
+from bloomery.errors import ArtifactError
+
+DEFAULT_ROOT = Path("runs")
+
+
+def run_folder(root: Path, plan: str, overrides: Mapping[str, Any]) -> Path:
+    if not overrides:
+        return root / plan
+    text = json.dumps(overrides, sort_keys=True, default=str)
+    return root / f"{plan}+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class Lock:
+    """One writer per run folder, as a context manager. Raises ArtifactError where another process holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ArtifactError(
+                str(self.file.parent),
+                f"the run folder cannot be written ({error.strerror})",
+                hint="choose another with --runs",
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise ArtifactError(
+                str(self.file.parent),
+                f"another process is writing this run ({holder or 'unknown'})",
+                hint="wait for it, or stop it; its lock is free as soon as it is gone",
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any]:
+    """Versions, hardware and commit, for the events. Imports nothing heavy."""
+    commit, dirty = _git(plan_source.parent)
+    return {
+        "bloomery": __version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "numpy": importlib.metadata.version("numpy"),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "threads": threads,
+        "device": device,
+        "argv": sys.argv,
+    }
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(folder: Path) -> tuple[str | None, bool]:
+    """(commit, dirty) of the repository that holds the plan, or (None, False)."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, False

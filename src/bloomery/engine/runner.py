@@ -1,0 +1,164 @@
+"""The only loop over stages: resolve, run, judge, prescribe, record; and after a prescription, from the top again.
+
+A walk goes through the stages in order. A retry adds its patch to the plan and begins the next walk, in which every
+stage with an unchanged fingerprint is skipped with its verdict. Resuming is the same walk over the finished cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal
+
+from bloomery.engine import gate
+from bloomery.engine.attempt import Attempt, Outputs
+from bloomery.engine.cells import CANDIDATE
+from bloomery.engine.prescribe import GoOn, NotPromoted, Retry, Stop, next_attempt
+from bloomery.engine.session import Session
+from bloomery.engine.stage import Stopped
+from bloomery.plan.load import Loaded, resolve
+from bloomery.plan.patch import patched_stage
+from bloomery.plan.schema import Plan, Rule, StageSpec
+
+EXIT_CODES = {"passed": 0, "failed": 1, "budget": 3, "interrupted": 130}
+
+Status = Literal["passed", "failed", "budget", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    status: Status
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.status]
+
+
+@dataclass(slots=True)
+class _Prescribed:
+    """What rules have done so far in this run."""
+
+    patches: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
+    used: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    continue_attempt: dict[str, int] = field(default_factory=dict)
+
+    def add(self, stage: StageSpec, rule: Rule, attempts: Mapping[str, int]) -> None:
+        self.patches.append((stage.id, rule.set))
+        self.used[stage.id, rule.name] += 1
+        self.said.append({"stage": stage.id, "rule": rule.name, "set": dict(rule.set), "because": rule.because})
+        targets = {patched_stage(stage.id, path)[0] for path in rule.set} or {stage.id}
+        for target in targets:
+            if rule.from_ == "checkpoint" and target in attempts:
+                self.continue_attempt[target] = attempts[target]
+            else:
+                self.continue_attempt.pop(target, None)
+
+
+class Runner:
+    """Carries out one plan in one run folder. Everything it learns is in the events when `run` returns."""
+
+    def __init__(self, loaded: Loaded, session: Session) -> None:
+        self._loaded, self._session = loaded, session
+        self._handed: dict[str, Outputs] = {}
+        self._promoted: dict[str, bool] = {}
+        self._attempts: dict[str, int] = {}
+        self._failed_gates: list[str] = []
+
+    def run(self) -> Outcome:
+        prescribed = _Prescribed()
+        try:
+            for walk in count(1):
+                self._session.emit("walk_started", once=True, walk=walk, patches=prescribed.said)
+                retry = self._walk(resolve(self._loaded, prescribed.patches), prescribed)
+                if isinstance(retry, Outcome):
+                    return self._end(retry)
+                stage, rule = retry
+                prescribed.add(stage, rule, self._attempts)
+        except Stopped:
+            if self._session.signalled():
+                return self._end(Outcome("interrupted"))
+            return self._end(Outcome("budget", self._session.ledger.exceeded() or ""))
+        raise AssertionError("a plan ends")
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        spent = self._session.ledger.spent
+        self._session.emit("budget_spent", **spent)
+        if outcome.status == "interrupted":
+            self._session.emit("interrupted")
+        else:
+            self._session.emit(
+                "run_finished", status=outcome.status, exit_code=outcome.exit_code, reason=outcome.reason
+            )
+        return outcome
+
+    def _walk(self, plan: Plan, prescribed: _Prescribed) -> Outcome | tuple[StageSpec, Rule]:
+        self._handed, self._promoted, self._failed_gates = {}, {}, []
+        for stage in plan.stages:
+            if absent := self._absent(stage):
+                self._promoted[stage.id] = False
+                self._session.emit("stage_skipped", once=True, stage=stage.id, attempt=0, why=absent)
+                continue
+            attempt = Attempt(
+                self._session, plan, stage, self._handed, prescribed.continue_attempt.get(stage.id)
+            )
+            attempt.run()
+            self._attempts[stage.id] = attempt.number
+            evidence = attempt.evidence()
+            verdict = gate.judge(stage.gate, evidence, attempt.declared())
+            if attempt.failure:
+                verdict = gate.failed(verdict, attempt.failure)
+            self._session.emit(
+                "verdict", once=True, stage=stage.id, attempt=attempt.number, **verdict.to_json()
+            )
+            used = {rule.name: prescribed.used[stage.id, rule.name] for rule in stage.on_fail}
+            decision = next_attempt(stage, verdict, evidence, used)
+            self._tell(stage, attempt.number, decision)
+            if isinstance(decision, Retry):
+                return stage, decision.rule
+            if isinstance(decision, Stop):
+                return Outcome("failed", f"stage {stage.id}: {decision.reason}")
+            self._hand_on(stage, attempt, decision, verdict.status == "pass")
+        if self._failed_gates:
+            return Outcome("failed", "gates failed at " + ", ".join(self._failed_gates))
+        return Outcome("passed")
+
+    def _absent(self, stage: StageSpec) -> str:
+        """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
+        for reference in stage.needs.values():
+            stage_id, _, output = reference.partition(".")
+            if stage_id == "inputs":
+                continue
+            if output == "passed" and not self._promoted.get(stage_id, False):
+                return f"{stage_id} did not pass"
+            if output not in ("", "passed") and output not in self._handed.get(stage_id, {}):
+                return f"{reference} is absent: {stage_id} was not promoted"
+            if not output and not self._handed.get(stage_id):
+                return f"{stage_id} handed nothing on"
+        return ""
+
+    def _hand_on(self, stage: StageSpec, attempt: Attempt, decision: GoOn | NotPromoted, passed: bool) -> None:
+        """Own outputs, or where the stage was not promoted its inputs under the same names."""
+        promoted = isinstance(decision, GoOn)
+        self._promoted[stage.id] = promoted and passed
+        if promoted and not passed:
+            self._failed_gates.append(stage.id)
+        names = set(attempt.kind.produces(attempt.config(CANDIDATE)))
+        self._handed[stage.id] = (
+            attempt.outputs()
+            if promoted
+            else {name: found for name, found in attempt.inputs_as_outputs().items() if name in names or not names}
+        )
+
+    def _tell(self, stage: StageSpec, attempt: int, decision: GoOn | Retry | NotPromoted | Stop) -> None:
+        facts: dict[str, Any] = {"stage": stage.id, "attempt": attempt, "action": decision.action}
+        facts["reason"] = decision.reason
+        if isinstance(decision, Retry):
+            rule = decision.rule
+            facts |= {"rule": rule.name, "because": rule.because, "set": dict(rule.set), "from": rule.from_}
+        self._session.emit("decision", once=True, **facts)
+
+

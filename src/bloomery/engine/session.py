@@ -1,0 +1,88 @@
+"""What all parts of a running plan share: its folder, its events, its ledger, its data, and whether it should stop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bloomery.engine.artifact import Artifact
+from bloomery.engine.budget import Ledger
+from bloomery.engine.discover import Catalogue
+from bloomery.engine.events import Event, EventLog
+from bloomery.engine.history import History, identity
+from bloomery.engine.stage import StopReason
+from bloomery.measure import Measurement
+
+SPENDING_IS_WRITTEN_EVERY_SECONDS = 10.0
+
+Observer = Callable[[Event], None]
+"""Is shown every event as it is written, and progress facts ({"event": "progress", ...}), which are not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The prepared data of a plan."""
+
+    folder: Path
+    digest: str
+    vocab: int
+
+
+@dataclass(slots=True)
+class Session:
+    folder: Path
+    catalogue: Catalogue
+    log: EventLog
+    history: History
+    ledger: Ledger
+    data: Data | None
+    device: str
+    threads: int
+    observe: Observer
+    signalled: Callable[[], bool]
+    measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
+    """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
+    adopted: dict[str, Artifact] = field(default_factory=dict)
+
+    def emit(self, event: str, *, once: bool = False, sync: bool = True, **facts: Any) -> None:
+        """Write a fact. `once`: not again if a resumed run has already said exactly this."""
+        clean: Event = json.loads(json.dumps({"event": event, **facts}, allow_nan=False, default=str))
+        if once and identity(clean) in self.history.seen:
+            self.observe({**clean, "repeated": True})
+            return
+        written = self.log.write(sync=sync, **clean)
+        self.history.add(written)
+        self.observe(written)
+
+    def stop_reason(self) -> StopReason | None:
+        if self.signalled():
+            return "signal"
+        return "budget" if self.ledger.exceeded() else None
+
+
+class Meter:
+    """Counts what one cell spends; tells the ledger at once and the events now and then."""
+
+    def __init__(self, session: Session, **cell: Any) -> None:
+        self._session, self._cell = session, cell
+        self._clock = self._written = time.monotonic()
+        self._unwritten = {"tokens": 0.0, "flops": 0.0, "seconds": 0.0}
+
+    def spend(self, *, tokens: float = 0, flops: float = 0) -> None:
+        moment = time.monotonic()
+        amounts = {"tokens": float(tokens), "flops": float(flops), "seconds": moment - self._clock}
+        self._clock = moment
+        self._session.ledger.spend(**amounts)
+        for name, amount in amounts.items():
+            self._unwritten[name] += amount
+        if moment - self._written > SPENDING_IS_WRITTEN_EVERY_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        self._session.emit("spent", sync=False, **self._cell, **self._unwritten)
+        self._unwritten = dict.fromkeys(self._unwritten, 0.0)
+        self._written = time.monotonic()

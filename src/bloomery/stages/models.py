@@ -1,0 +1,74 @@
+"""Models as artifacts: a folder with model.safetensors, model.json (system, architecture, vocabulary, dtype) and the
+tokenizer. Built by the system that the folder names; weights are loaded by name and shape, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from bloomery.data.tokenizer import Tokenizer, load_tokenizer
+from bloomery.engine.artifact import write_atomically
+from bloomery.engine.discover import catalogue, load
+from bloomery.errors import ArtifactError
+from bloomery.model.interface import LanguageModel
+from bloomery.stages.settings import architecture
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def build(settings: Mapping[str, Any], vocab: int, *, precision: str, seed: int | None = None) -> LanguageModel:
+    """A freshly initialised model; the same seed gives the same weights. Under `torch.device("meta")` none at all."""
+    system = catalogue.system(settings["system"])
+    if seed is not None:
+        torch.manual_seed(seed)
+    return load(system.build)(architecture(settings), vocab, compute_dtype=DTYPES[precision])
+
+
+def save(folder: Path, model: LanguageModel, settings: Mapping[str, Any], precision: str, tokenizer: Tokenizer) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.named_parameters()}
+    try:
+        save_file(weights, folder / "model.safetensors")
+        tokenizer.save(folder / "tokenizer")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(str(folder), f"cannot be written: {error}", hint="free some space and run again") from error
+    record = {"system": settings["system"], "model": dict(settings), "vocab": model.vocab, "precision": precision}
+    write_atomically(folder / "model.json", json.dumps(record, indent=1).encode())
+
+
+def load_model(folder: Path, *, device: str = "cpu") -> LanguageModel:
+    """Raises ArtifactError where the folder does not hold the model that its model.json describes."""
+    record = _record(folder)
+    model = build(record["model"], record["vocab"], precision=record["precision"])
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(str(folder / "model.safetensors"), f"cannot be read: {error}") from None
+    own = dict(model.named_parameters())
+    if wrong := sorted(set(own) ^ set(weights)) or [n for n in own if own[n].shape != weights[n].shape]:
+        raise ArtifactError(
+            str(folder), f"the weights do not fit the architecture at {wrong[0]}", "the weights that model.json describes"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+    return model.to(device).eval()
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+    return load_tokenizer(folder / "tokenizer")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / "model.json").read_text())
+        return {key: record[key] for key in ("system", "model", "vocab", "precision")}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(str(folder), f"no model here ({error})", "a folder with model.json") from None

@@ -1,0 +1,86 @@
+"""pretrain: a new model of any system, trained on a mixture of token files.
+
+Outputs `model` (weights) and `state` (weights, optimiser, step: what `from: checkpoint` goes on from).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from bloomery.engine.stage import Cost, StageContext, StageResult
+from bloomery.measure import Emitted
+from bloomery.stages import training
+from bloomery.stages.settings import ModelSettings, Training, architecture
+
+
+class Settings(Training):
+    model: ModelSettings
+
+
+class Pretrain:
+    def config_model(self) -> type[BaseModel]:
+        return Settings
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        return training.METRICS
+
+    def produces(self, config: BaseModel) -> Mapping[str, str]:
+        return {"model": "model", "state": "state"}
+
+    def accepts(self, config: BaseModel) -> Mapping[str, bool]:
+        return {}
+
+    def fits_on(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, Settings)
+        return tuple(part if ":" in part else f"{part}:train" for part in config.data)
+
+    def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
+        from bloomery.stages.pricing import training_cost
+
+        assert isinstance(config, Settings)
+        return training_cost(config, config.model, vocab)
+
+    def twin(
+        self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
+    ) -> Mapping[str, Any] | None:
+        from bloomery.model.config import DenseConfig
+        from bloomery.model.twin import solve
+
+        assert isinstance(config, Settings)
+        shared = {key: value for key, value in config.model.items() if key in DenseConfig.model_fields}
+        twin = solve(
+            architecture(config.model).tally(vocab),
+            DenseConfig.model_validate(shared),
+            vocab,
+            match=match,
+            tolerance=tolerance,
+            context=config.context,
+        )
+        return {"model": {"system": "dense", **twin.model_dump(mode="json")}}
+
+    def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
+        assert isinstance(config, Settings)
+        return training.tokens_read(ctx, config)
+
+    def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
+        from bloomery.data.prepared import Prepared
+        from bloomery.stages import models
+        from bloomery.train.device import use_threads
+
+        assert isinstance(config, Settings)
+        assert ctx.data is not None
+        use_threads(ctx.threads)
+        precision = training.choose_precision(config.precision, ctx.device)
+        model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
+        cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
+        tokenizer = Prepared.open(ctx.data).tokenizer
+        models.save(ctx.workdir / "model", model, config.model, precision, tokenizer)
+        return StageResult(
+            outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},
+            tallies={"model": model.tally()},
+            hashes=hashes,
+        )

@@ -1,0 +1,130 @@
+"""The settings that stage kinds share: model, data mixture, optimiser, schedule, validation. Typed; no torch.
+
+`model` names a system (default: the plan's, handed in as validation context) and its architecture; it is validated by
+that system's own config, so a misspelt key is found by `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, model_validator
+
+from bloomery.engine.discover import catalogue, load
+from bloomery.errors import nearest
+from bloomery.plan.schema import Frozen
+from bloomery.plan.units import Share, Tokens
+
+
+def architecture(model: Mapping[str, Any]) -> BaseModel:
+    """The system's own typed config of a validated `model` setting."""
+    settings = dict(model)
+    system = catalogue.system(settings.pop("system"))
+    return load(system.config).model_validate(settings)
+
+
+def _model(value: Any, info: ValidationInfo) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("a mapping of the model's keys is expected")
+    context = info.context or {}
+    name = value.get("system", context.get("system", "dense"))
+    if name not in catalogue.systems():
+        raise ValueError(f"no installed system is called '{name}'; {nearest(name, catalogue.systems())}")
+    config = load(catalogue.system(name).config)
+    settings = {key: given for key, given in value.items() if key != "system"}
+    for key in settings:
+        if key not in config.model_fields:
+            raise ValueError(f"unknown key '{key}' of a {name} model; {nearest(key, config.model_fields)}")
+    return {"system": name, **config.model_validate(settings).model_dump(mode="json")}
+
+
+ModelSettings = Annotated[dict[str, Any], BeforeValidator(_model)]
+
+
+def _mixture(value: Any) -> dict[str, float]:
+    from bloomery.plan.units import parse_share
+
+    if isinstance(value, str):
+        return {value: 1.0}
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("a data set's name, or a mapping of names to shares, is expected")
+    shares = {name: float(parse_share(share)) for name, share in value.items()}
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"the shares add up to {sum(shares.values()):.4g}, not to 1")
+    return shares
+
+
+Mixture = Annotated[dict[str, float], BeforeValidator(_mixture)]
+"""{part of data: share}; a part is NAME or NAME:SPLIT."""
+
+
+class Optimizer(Frozen):
+    """Rates are relative to each tensor's scale at initialisation unless `relative` is false."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(default=0.02, gt=0)
+    embedding_lr: float | None = Field(default=None, gt=0)
+    gain_lr: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    clip: float | None = Field(default=1.0, gt=0)
+    relative: bool = True
+
+
+class Schedule(Frozen):
+    name: Literal["cosine", "linear", "constant", "wsd", "warm_restart"] = "cosine"
+    warmup: Share = 0.05
+    decay: Share = 0.2
+    """wsd: the share of the stage over which the rate falls."""
+    floor: Share = 0.05
+    """The last rate, as a share of the highest."""
+
+
+class Validation(Frozen):
+    """How often and on what the stage looks at held-out text while it trains (`val/loss`)."""
+
+    split: str = "val"
+    every: Share = 0.25
+    tokens: Tokens = 32_768
+    """At most this many tokens, spread over all documents."""
+
+
+class Training(Frozen):
+    """What every gradient stage is told."""
+
+    data: Mixture = Field(default_factory=lambda: {"corpus": 1.0})
+    tokens: Tokens
+    batch: int = Field(default=8, ge=1)
+    """Sequences per optimiser step."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a batch is cut into, to save memory; the gradient is the same."""
+    context: int = Field(default=128, ge=2)
+    packing: Literal["stream", "documents"] = "stream"
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    validation: Validation = Validation()
+
+    @model_validator(mode="after")
+    def _divides(self) -> Training:
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} equal parts")
+        if self.tokens < self.batch * self.context:
+            raise ValueError(
+                f"tokens {self.tokens} are less than one step of {self.batch} x {self.context} = "
+                f"{self.batch * self.context}"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // (self.batch * self.context)
+
+    @property
+    def validation_part(self) -> str:
+        return next(iter(self.data)).partition(":")[0] + ":" + self.validation.split

@@ -1,0 +1,135 @@
+"""Suites: what judges an artifact, whoever made it. Here the two that need nothing but a model and text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from bloomery.engine.artifact import Artifact
+from bloomery.engine.stage import SuiteResult
+from bloomery.errors import ArtifactError
+from bloomery.measure import Emitted, Items, Measurement
+from bloomery.plan.schema import Frozen
+from bloomery.stages.baselines import NGRAM_CARD
+
+
+class PerplexitySettings(Frozen):
+    data: str
+    """A part of the data: `corpus:val`."""
+    context: int = Field(default=128, ge=2)
+    items: int | None = Field(default=None, ge=1)
+    """At most this many documents."""
+
+
+class Perplexity:
+    """Mean loss over every token of held-out documents; the interval is over documents."""
+
+    def config_model(self) -> type[BaseModel]:
+        return PerplexitySettings
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        return {
+            "loss": Emitted("nats_per_token", "lower"),
+            "perplexity": Emitted("", "lower"),
+            "bits_per_byte": Emitted("", "lower"),
+        }
+
+    def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
+        from bloomery.data.prepared import Prepared
+        from bloomery.engine.intervals import ratio_interval
+        from bloomery.evaluate.perplexity import perplexity
+        from bloomery.stages import models
+        from bloomery.train.device import use_threads
+
+        assert isinstance(config, PerplexitySettings)
+        assert data is not None
+        use_threads(threads)
+        if (model.path / NGRAM_CARD).exists():
+            from bloomery.evaluate.ngram import NGram
+
+            scorer = NGram.load(model.path)
+        else:
+            scorer = models.load_model(model.path, device=device)
+        part = Prepared.open(data).part(config.data)
+        result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
+        items = Items(result.key, tuple(result.loss_sums), tuple(result.token_counts))
+        count = len(items.sums)
+        interval = ratio_interval(items) if count > 1 else None
+        return SuiteResult(
+            (
+                Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),
+                Measurement("perplexity", result.perplexity, count),
+                Measurement("bits_per_byte", result.bits_per_byte, count),
+            )
+        )
+
+
+class GenerationSettings(Frozen):
+    data: str = "corpus:val"
+    """Where prompts are taken from: the openings of its documents, up to the end of the first docstring line."""
+    prompts: int = Field(default=3, ge=1)
+    tokens: int = Field(default=60, ge=1)
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+
+
+class Generation:
+    """Samples for the report, and how varied they are. Nothing generated is ever executed."""
+
+    def config_model(self) -> type[BaseModel]:
+        return GenerationSettings
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        return {"distinct_share": Emitted("", "higher")}
+
+    def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
+        from bloomery.data.prepared import Prepared
+        from bloomery.evaluate.sample import generate
+        from bloomery.stages import models
+        from bloomery.train.device import use_threads
+
+        assert isinstance(config, GenerationSettings)
+        assert data is not None
+        use_threads(threads)
+        prepared = Prepared.open(data)
+        tokenizer = prepared.tokenizer
+        part = prepared.part(config.data)
+        prompts = _docstring_prompts(part, tokenizer, config.prompts)
+        if not prompts:
+            raise ArtifactError(config.data, "no document has a docstring", "a part of the data that has one")
+        network = models.load_model(model.path, device=device)
+        samples = tuple(
+            (
+                prompt,
+                generate(
+                    network, tokenizer, prompt, max_tokens=config.tokens, temperature=config.temperature,
+                    top_p=config.top_p, seed=number,
+                ),
+            )
+            for number, prompt in enumerate(prompts)
+        )  # fmt: skip
+        words = [word for _, text in samples for word in text.split()]
+        distinct = len(set(words)) / len(words) if words else 0.0
+        return SuiteResult((Measurement("distinct_share", distinct, len(words)),), samples)
+
+
+def _docstring_prompts(part: object, tokenizer: object, count: int) -> list[str]:
+    """`def name(...):` and the opening of its docstring, from the part's documents: one each."""
+    import re
+
+    from bloomery.data.tokenizer import Tokenizer
+    from bloomery.data.tokens import TokenFile
+
+    assert isinstance(part, TokenFile)
+    opening = re.compile(r'^def \w+\([^)]*\):\n    """\w+ \w+', re.MULTILINE)
+    prompts: list[str] = []
+    codec: Tokenizer = tokenizer  # type: ignore[assignment]
+    for start, end in zip(part.starts[:-1], part.starts[1:], strict=True):
+        found = opening.search(codec.decode(part.tokens[int(start) : int(end)]))
+        if found:
+            prompts.append(found[0])
+        if len(prompts) == count:
+            break
+    return prompts
