@@ -1,0 +1,298 @@
+"""Judging: a gate, the evidence and what was declared give a Verdict. Pure; it knows no files, runs or stages.
+
+It fails closed. A metric that is not measured, not declared, not finite, or that stands in a ratio to zero or less is
+*missing*; so is a `*` that matches nothing. With `confidence` the one-sided bound must clear the value; where the other
+bound misses too it is *fail*, else *inconclusive*, and so it is where there is no interval at all.
+The law is docs/plan.md, "Verdicts"; the intervals are those of engine.intervals.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bloomery.engine.estimate import Sample, alone, check_ratio, pair_up
+from bloomery.engine.evidence import Evidence, Missing
+from bloomery.engine.intervals import exact_mean
+from bloomery.engine.verdict import ConditionResult, Finding, Status, Verdict
+from bloomery.measure import Emitted, Interval, Measurement
+from bloomery.plan.schema import AnyOf, Condition, Gate
+
+OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "missing", "inconclusive", "pass")
+READERS_LEVEL: Final = 0.95
+
+
+def judge(
+    gate: Gate,
+    evidence: Sequence[Measurement],
+    declared: Mapping[str, Emitted],
+    *,
+    seeds: Collection[int] | None = None,
+) -> Verdict:
+    """The verdict on a gate. `declared`: full metric names, in which a `*` segment stands for any one.
+
+    seeds: those that candidate, control and arms must have; else the ones that each has any evidence of.
+    """
+    index = Evidence(evidence, declared)
+    results: list[ConditionResult] = []
+    statuses: list[Status] = []
+    for place, entry in enumerate(gate):
+        if isinstance(entry, AnyOf):
+            members = [
+                _judge_condition(one, index, seeds, _divided(one.confidence, len(entry.any)), place)
+                for one in entry.any
+            ]
+            statuses.append(_best(_worst(result.status for result in member) for member in members))
+            results += [result for member in members for result in member]
+        else:
+            found = _judge_condition(entry, index, seeds, entry.confidence, None)
+            statuses.append(_worst(result.status for result in found))
+            results += found
+    return Verdict(_worst(statuses), tuple(results))
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """What must be measured before a gate can be judged. Names as written, `*` included."""
+
+    measured: frozenset[tuple[str, str]]
+    """(who, metric)"""
+    parties: frozenset[str]
+    """Whose results: candidate, and whomever `of` and `relative_to` name."""
+    sources: frozenset[str]
+    """First segments of the metrics."""
+
+    def suites(self, known: Iterable[str]) -> frozenset[str]:
+        """Those of the plan's suites that must run."""
+        return frozenset(suite for suite in known if suite in self.sources or "*" in self.sources)
+
+
+def required(gate: Gate) -> Required:
+    """What a gate, or a rule's `when`, asks for."""
+    asked = {
+        (who, condition.metric)
+        for condition in conditions_of(gate)
+        for who in (condition.of, condition.relative_to)
+        if who is not None
+    }
+    return Required(
+        frozenset(asked),
+        frozenset(who for who, _ in asked),
+        frozenset(metric.partition("/")[0] for _, metric in asked),
+    )
+
+
+def conditions_of(gate: Gate) -> Iterator[Condition]:
+    """Every condition, those inside `any` included."""
+    for entry in gate:
+        yield from entry.any if isinstance(entry, AnyOf) else (entry,)
+
+
+def _worst(statuses: Iterable[Status]) -> Status:
+    return min(statuses, key=WORST_FIRST.index, default="pass")
+
+
+def _best(statuses: Iterable[Status]) -> Status:
+    """Of alternatives: one that might have passed, had it been measured or surer, keeps the whole from failing."""
+    return max(statuses, key=WORST_FIRST.index)
+
+
+def _divided(confidence: float | None, members: int) -> float | None:
+    """Bonferroni: the chance of a wrong pass is shared by all members."""
+    return None if confidence is None else 1 - (1 - confidence) / members
+
+
+def _judge_condition(
+    condition: Condition,
+    index: Evidence,
+    seeds: Collection[int] | None,
+    confidence: float | None,
+    alternative: int | None,
+) -> list[ConditionResult]:
+    """One result for every metric and reference that the condition's `*` stand for."""
+
+    def missing(metric: str, reference: str | None, reason: str) -> ConditionResult:
+        return ConditionResult(
+            condition, "missing", metric, condition.of, reference,
+            confidence=confidence, alternative=alternative, reason=reason,
+            words=_sentence(condition, metric, reference, confidence) + ": missing",
+        )  # fmt: skip
+
+    try:
+        metrics = index.metrics(condition.of, condition.metric)
+    except Missing as error:
+        return [missing(condition.metric, condition.relative_to, str(error))]
+    results: list[ConditionResult] = []
+    for metric in metrics:
+        references: tuple[str | None, ...] = (condition.relative_to,)
+        try:
+            if condition.relative_to is not None:
+                references = index.parties(condition.relative_to, metric, condition.of)
+        except Missing as error:
+            results.append(missing(metric, condition.relative_to, str(error)))
+            continue
+        for reference in references:
+            try:
+                sample = _sample(condition, index, seeds, metric, reference)
+            except Missing as error:
+                results.append(missing(metric, reference, str(error)))
+            else:
+                better = _better(condition, index.emitted(metric))
+                results.append(_decide(condition, sample, metric, reference, confidence, alternative, better))
+    return results
+
+
+def _sample(
+    condition: Condition, index: Evidence, seeds: Collection[int] | None, metric: str, reference: str | None
+) -> Sample:
+    if not math.isfinite(condition.value):
+        raise Missing(f"the condition's value is {condition.value}")
+    judged = index.by_seed(condition.of, metric, _seeds_of(condition.of, seeds))
+    emitted = index.emitted(metric)
+    unit = emitted.unit if emitted else ""
+    if reference is None:
+        return Sample(alone(judged), condition.as_, unit)
+    others = index.by_seed(reference, metric, _seeds_of(reference, seeds))
+    pairs = pair_up(judged, others, reference, may_share=reference.startswith(("baseline:", "stage:")))
+    if condition.as_ == "ratio":
+        check_ratio(pairs, reference)
+    return Sample(pairs, condition.as_, unit)
+
+
+def _seeds_of(who: str, seeds: Collection[int] | None) -> Collection[int] | None:
+    return seeds if who in ("candidate", "control") or who.startswith("arm:") else None
+
+
+def _better(condition: Condition, emitted: Emitted | None) -> str:
+    if emitted is not None and emitted.better:
+        return emitted.better
+    return {"<": "lower", "<=": "lower", ">": "higher", ">=": "higher"}.get(condition.op, "")
+
+
+def _decide(
+    condition: Condition,
+    sample: Sample,
+    metric: str,
+    reference: str | None,
+    confidence: float | None,
+    alternative: int | None,
+    better: str,
+) -> ConditionResult:
+    values = sample.values
+    value = exact_mean(values) if condition.aggregate == "mean" else _worst_value(condition, values)
+    interval = _interval(condition, sample, READERS_LEVEL)
+    bound: Interval | None = None
+    if confidence is None:
+        passes = OPERATORS[condition.op](value, condition.value)
+        status: Status = "pass" if passes else "fail"
+        reason = "" if passes else f"{value:.6g} is not {condition.op} {condition.value:.6g}"
+    elif not 0.5 < confidence < 1:
+        status, reason = "inconclusive", f"no bound can be had at a confidence of {confidence:.6g}"
+    else:
+        bound = _interval(condition, sample, 2 * confidence - 1)
+        status, reason = _clears(condition, bound, sample)
+    finding = "" if reference is None else _finding(condition, value, interval, status, better)
+    seeds = tuple(pair.seed for pair in sample.pairs)
+    references = [pair.reference for pair in sample.pairs if pair.reference is not None]
+    return ConditionResult(
+        condition, status, metric, condition.of, reference,
+        value=value,
+        interval=interval,
+        bound=bound,
+        n=sample.n,
+        seeds=seeds,
+        values=values,
+        candidate=exact_mean([pair.judged.value for pair in sample.pairs]),
+        reference=exact_mean([one.value for one in references]) if references else None,
+        comparison=finding,
+        confidence=confidence,
+        alternative=alternative,
+        words=f"{_sentence(condition, metric, reference, confidence)}: "
+        f"{_found(value, interval, sample)}, {finding or status}",
+        reason="; ".join(part for part in (reason, _shared(sample, references)) if part),
+    )  # fmt: skip
+
+
+def _interval(condition: Condition, sample: Sample, level: float) -> Interval | None:
+    """For the mean over seeds; or for the worst seed, which is no better than any seed's bound."""
+    if condition.aggregate == "mean":
+        return sample.mean_interval(level)
+    each = sample.seed_intervals(level)
+    if each is None:
+        return None
+    if condition.op in ("==", "!="):
+        return each[sample.values.index(_worst_value(condition, sample.values))]
+    extreme = max if condition.op in ("<", "<=") else min
+    return Interval(extreme(one.low for one in each), extreme(one.high for one in each), min(one.level for one in each))
+
+
+def _worst_value(condition: Condition, values: Sequence[float]) -> float:
+    if condition.op in ("<", "<="):
+        return max(values)
+    if condition.op in (">", ">="):
+        return min(values)
+    farthest = max if condition.op == "==" else min
+    return farthest(sorted(values), key=lambda value: abs(value - condition.value))
+
+
+def _clears(condition: Condition, bound: Interval | None, sample: Sample) -> tuple[Status, str]:
+    """Pass if every value up to the bound would pass, fail if none in the interval would, else inconclusive."""
+    if bound is None:
+        seeds = len(sample.pairs)
+        return "inconclusive", (
+            f"no interval can be had from {seeds} seed{'s' if seeds > 1 else ''} and n of {sample.n}: it takes items, "
+            "or three seeds for a mean, that vary"
+        )
+    wanted, holds = condition.value, OPERATORS[condition.op]
+    at_low, at_high, inside = holds(bound.low, wanted), holds(bound.high, wanted), bound.low <= wanted <= bound.high
+    shown = f"[{bound.low:.6g}, {bound.high:.6g}]"
+    if condition.op == "==":
+        return ("inconclusive", f"{shown} holds other values too") if inside else ("fail", f"{shown} leaves it out")
+    if condition.op == "!=":
+        return ("inconclusive", f"{shown} holds {wanted:.6g}") if inside else ("pass", "")
+    if at_low and at_high:
+        return "pass", ""
+    if at_low or at_high:
+        return "inconclusive", f"one end of {shown} is not {condition.op} {wanted:.6g}"
+    return "fail", f"all of {shown} is not {condition.op} {wanted:.6g}"
+
+
+def _finding(condition: Condition, value: float, interval: Interval | None, status: Status, better: str) -> Finding:
+    equality = 1.0 if condition.as_ == "ratio" else 0.0
+    if not better:
+        return ""
+    sign = 1 if better == "lower" else -1
+    if interval is not None:
+        ends = sorted((sign * (interval.low - equality), sign * (interval.high - equality)))
+        if ends[1] < 0:
+            return "better"
+        if ends[0] > 0:
+            return "worse"
+        return "not worse" if status == "pass" else "undecided"
+    not_worse = status == "pass" and sign * (value - equality) <= 0
+    return "not worse" if not_worse else "undecided"
+
+
+def _sentence(condition: Condition, metric: str, reference: str | None, confidence: float | None) -> str:
+    between = " / " if condition.as_ == "ratio" else " - "
+    whom = condition.of if reference is None else f"{condition.of}{between}{reference}"
+    worst = ", worst seed," if condition.aggregate == "worst" else ""
+    sure = "" if confidence is None else f" at {100 * confidence:.4g} % confidence"
+    return f"{metric} of {whom}{worst} {condition.op} {condition.value:.6g}{sure}"
+
+
+def _found(value: float, interval: Interval | None, sample: Sample) -> str:
+    seeds = len(sample.pairs)
+    shown = "" if interval is None else f" [{interval.low:.6g}, {interval.high:.6g}]"
+    return f"{value:.6g}{shown} over {seeds} seed{'s' if seeds > 1 else ''} and n of {sample.n}"
+
+
+def _shared(sample: Sample, references: Sequence[Measurement]) -> str:
+    shared = len(references) > 1 and all(one is references[0] for one in references)
+    return "the reference has one seed: how it varies between seeds is not in the interval" if shared else ""
