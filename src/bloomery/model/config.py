@@ -1,8 +1,8 @@
 """The shape of the dense reference transformer, and what it weighs in closed form. No torch here.
 
-`DenseConfig.tally` never looks at a module: `dense.Transformer.tally` counts the modules themselves, and the tests assert
-that both agree. A multiply-add counts as two operations; attention scores depend on the context and stand apart, in
-`attention_flops_per_token`.
+`DenseConfig.tally` never looks at a module: `dense.Transformer.tally` counts the modules themselves, and the tests
+assert that both agree. A multiply-add counts as two operations; attention scores depend on the context and stand
+apart, in `attention_flops_per_token`.
 """
 
 from __future__ import annotations

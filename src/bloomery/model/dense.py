@@ -1,7 +1,8 @@
 """The reference transformer: the control of every experiment, and the frame into which a system puts its own linears.
 
 x = embedding(tokens); x += attention(norm(x)); x += feed_forward(norm(x)) for each block; logits = norm(x) head^T.
-The residual stream is float32. Refuses: packed segments together with a cache (they would need two meanings of "before").
+The residual stream is float32. Refuses: packed segments together with a cache (they would need two meanings of
+"before").
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The parts of a transformer block: Linear, RMSNorm, rotary positions, causal attention, SwiGLU.
 
 Weights are float32 masters, cast to the compute dtype where they are multiplied; there is no autocast. Softmax and norm
-statistics are at least float32. On CPU attention is two matrix products per block of queries (each sees only the keys at
-or before it), which is faster there than the fused kernel; on other devices it is torch's scaled_dot_product_attention.
+statistics are at least float32. On CPU attention is two matrix products per block of queries (each sees only the keys
+at or before it), which is faster there than the fused kernel; on other devices it is torch's
+scaled_dot_product_attention.
 
 A `LinearFactory` makes every linear map of a block, so that a system can store weights in a way of its own.
 Refuses nothing: shapes are checked by DenseConfig.
@@ -187,7 +188,8 @@ def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, where: Position
 def visible(
     where: Positions, start: int, stop: int, first_key: int, last_key: int, device: torch.device
 ) -> Bool[Tensor, "..."]:
-    """Which of the keys [first_key, last_key) each of the queries [start, stop) sees: [q k], or [b 1 q k] with segments.
+    """Which of the keys [first_key, last_key) each of the queries [start, stop) sees: [q k], or [b 1 q k] with
+    segments.
 
     Queries are counted from `where.first`, keys from the beginning of the cache.
     """
