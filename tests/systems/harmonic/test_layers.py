@@ -10,9 +10,15 @@ from torch.utils.checkpoint import checkpoint
 from bloomery.systems.harmonic.layers import SineLinear
 
 
-def layer(features_in: int = 24, features_out: int = 17, rank: int = 3, **options: object) -> SineLinear:
+def fresh(inputs: int, outputs: int, **options: object) -> SineLinear:
     torch.manual_seed(0)
-    made = SineLinear(features_in, features_out, rank=rank, **options)  # type: ignore[arg-type]
+    made = SineLinear(inputs, outputs, **options)  # type: ignore[arg-type]
+    made.initialise()
+    return made
+
+
+def layer(inputs: int = 24, outputs: int = 17, rank: int = 3, **options: object) -> SineLinear:
+    made = fresh(inputs, outputs, rank=rank, **options)
     with torch.no_grad():
         made.gain.mul_(torch.rand_like(made.gain) + 0.5)
     return made
@@ -87,27 +93,24 @@ def test_recomputation_is_bit_identical_to_forward(dtype: torch.dtype) -> None:
         assert torch.equal(found, module.weight())
 
 
-@pytest.mark.parametrize(("features_in", "features_out", "rank"), [(256, 256, 12), (256, 688, 17), (688, 256, 16)])
-@pytest.mark.parametrize("init_scale", [1.0, 0.35])
+@pytest.mark.parametrize(("inputs", "outputs", "rank"), [(256, 256, 12), (256, 688, 17), (688, 256, 16)])
+@pytest.mark.parametrize("gain", [1.0, 0.35])
 def test_initial_variance_is_that_of_a_dense_layer(
-    features_in: int, features_out: int, rank: int, init_scale: float
+    inputs: int, outputs: int, rank: int, gain: float
 ) -> None:
-    torch.manual_seed(0)
-    module = SineLinear(features_in, features_out, rank=rank, init_scale=init_scale)
-    output = module(torch.randn(512, features_in))
-    assert output.std().item() == pytest.approx(init_scale, rel=0.06)
-    assert output.mean().item() == pytest.approx(0.0, abs=0.05 * init_scale)
+    module = fresh(inputs, outputs, rank=rank, gain=gain)
+    output = module(torch.randn(512, inputs))
+    assert output.std().item() == pytest.approx(gain, rel=0.06)
+    assert output.mean().item() == pytest.approx(0.0, abs=0.05 * gain)
 
 
 def test_generated_matrix_has_full_rank() -> None:
-    torch.manual_seed(0)
-    values = torch.linalg.svdvals(SineLinear(128, 128, rank=6).weight())
+    values = torch.linalg.svdvals(fresh(128, 128, rank=6).weight())
     assert int((values > 1e-3 * values[0]).sum()) >= 120
 
 
 def test_closed_form_scales_are_the_deviations_at_initialisation() -> None:
-    torch.manual_seed(0)
-    module = SineLinear(300, 200, rank=20, init_scale=0.5)
+    module = fresh(300, 200, rank=20, gain=0.5)
     scales = module.scales()
     assert set(scales) == {name for name, _ in module.named_parameters()}
     for name in ("out_coordinates", "in_coordinates"):
@@ -125,10 +128,10 @@ def test_counts() -> None:
 
 
 def test_cache_without_gradients_follows_every_kind_of_write() -> None:
-    module, other = layer(), SineLinear(24, 17, rank=3)
+    module, other = layer(), fresh(24, 17, rank=3)
     inputs = torch.randn(4, 24)
 
-    def fresh() -> Tensor:
+    def expected() -> Tensor:
         return torch.nn.functional.linear(inputs, module.weight())
 
     with torch.no_grad():
@@ -137,11 +140,11 @@ def test_cache_without_gradients_follows_every_kind_of_write() -> None:
         module(inputs)
         assert module.cached is kept
         module.gain.mul_(2)
-        assert torch.equal(module(inputs), fresh())
+        assert torch.equal(module(inputs), expected())
         module.load_state_dict(other.state_dict())
-        assert torch.equal(module(inputs), fresh())
+        assert torch.equal(module(inputs), expected())
         module.out_coordinates = torch.nn.Parameter(torch.randn(17, 3))
-        assert torch.equal(module(inputs), fresh())
+        assert torch.equal(module(inputs), expected())
     optimiser = torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)
     with torch.inference_mode():
         before = module(inputs)
@@ -150,10 +153,10 @@ def test_cache_without_gradients_follows_every_kind_of_write() -> None:
     assert module.cached is None
     optimiser.step()
     with torch.inference_mode():
-        assert torch.equal(module(inputs), fresh())
+        assert torch.equal(module(inputs), expected())
         assert not torch.equal(module(inputs), before)
         module.in_coordinates.add_(1)
-        assert torch.equal(module(inputs), fresh())
+        assert torch.equal(module(inputs), expected())
     assert "cached" not in module.state_dict()
 
 

@@ -2,7 +2,7 @@
 
 U [out r] and V [r in] are learned coordinates of the output and input features, so an entry is a harmonic of their inner
 product: the rank of W is full although only r (out + in) + out numbers are stored (Ji et al., ICLR 2025,
-arXiv 2403.19243; shared/specs/harmonic.md 1.2). W lives for one product: forward keeps U, V, gain and the input, and
+arXiv 2403.19243). W lives for one product: forward keeps U, V, gain and the input, and
 backward generates W again. Phase and sine are computed in float32 in both, only then rounded to the compute dtype.
 
 Memory falls, compute does not: per pass the matrix costs 2 r out in + O(out in) operations more than a stored one.
@@ -74,55 +74,50 @@ class _SineProduct(torch.autograd.Function):
 
 
 class SineLinear(nn.Module):
-    """Drop-in for a linear map without bias, `features_in` -> `features_out`.
+    """Drop-in for a linear map without bias, x [... inputs] -> [... outputs].
 
-    Output variance at the start is `init_scale`^2 times the mean square of the input, as for a dense layer drawn with
-    deviation init_scale / sqrt(features_in): for omega >= 2 the phase is nearly uniform, E sin^2 = 1/2, hence the
-    sqrt(2) in the gain.
+    The output's variance at the start is gain^2 times the mean square of the input, as for a dense layer drawn with
+    deviation gain / sqrt(inputs): for omega >= 2 the phase is nearly uniform, E sin^2 = 1/2, hence the sqrt(2).
     """
 
     cached: Tensor | None
+    """The generated matrix between calls without gradients; no part of the state."""
 
     def __init__(
         self,
-        features_in: int,
-        features_out: int,
+        inputs: int,
+        outputs: int,
         *,
         rank: int,
         omega: float = 3.0,
-        init_scale: float = 1.0,
-        group: str = "linear",
+        gain: float = 1.0,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        assert rank >= 1 and features_in >= 1 and features_out >= 1
-        self.features_in, self.features_out, self.rank = features_in, features_out, rank
-        self.omega, self.init_scale, self.group, self.compute_dtype = omega, init_scale, group, compute_dtype
-        self.out_coordinates = nn.Parameter(torch.empty(features_out, rank))
-        self.in_coordinates = nn.Parameter(torch.empty(rank, features_in))
-        self.gain = nn.Parameter(torch.empty(features_out))
+        assert rank >= 1 and inputs >= 1 and outputs >= 1
+        self.inputs, self.outputs, self.rank, self.omega = inputs, outputs, rank, omega
+        self.gain_scale, self.compute_dtype = gain * math.sqrt(2.0 / inputs), compute_dtype
+        self.out_coordinates = nn.Parameter(torch.empty(outputs, rank))
+        self.in_coordinates = nn.Parameter(torch.empty(rank, inputs))
+        self.gain = nn.Parameter(torch.empty(outputs))
         self.cached = None
         self._cached_for: tuple[object, ...] = ()
-        self.reset_parameters()
 
-    @property
-    def gain_scale(self) -> float:
-        return self.init_scale * math.sqrt(2.0 / self.features_in)
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """U ~ N(0, 1), V ~ N(0, 1/r), gain constant at gain sqrt(2 / inputs): entries of U V are near N(0, 1)."""
+        self.out_coordinates.normal_(0.0, 1.0, generator=generator)
+        self.in_coordinates.normal_(0.0, 1.0 / math.sqrt(self.rank), generator=generator)
+        self.gain.fill_(self.gain_scale)
 
-    def reset_parameters(self) -> None:
-        """U ~ N(0, 1), V ~ N(0, 1/r), gain = init_scale sqrt(2 / features_in): entries of U V are near N(0, 1)."""
-        nn.init.normal_(self.out_coordinates)
-        nn.init.normal_(self.in_coordinates, std=1.0 / math.sqrt(self.rank))
-        nn.init.constant_(self.gain, self.gain_scale)
-
-    def forward(self, inputs: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """Inputs of any dtype; outputs in the compute dtype."""
-        inputs = inputs.to(self.compute_dtype)
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x of any dtype; the result is in the compute dtype."""
+        x = x.to(self.compute_dtype)
         if not torch.compiler.is_compiling():
             if not torch.is_grad_enabled():
-                return F.linear(inputs, self._cached_weight())
+                return F.linear(x, self._cached_weight())
             self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
-        return _SineProduct.apply(inputs, self.out_coordinates, self.in_coordinates, self.gain, self.omega)
+        return _SineProduct.apply(x, self.out_coordinates, self.in_coordinates, self.gain, self.omega)
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
@@ -149,7 +144,7 @@ class SineLinear(nn.Module):
 
     def tally(self) -> Group:
         stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.features_in * self.features_out)
+        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
 
     def generation_flops(self, *, training: bool) -> float:
         """Operations to generate W, per pass and not per token: 2 r for the phase, sine and gain, for each entry.
@@ -157,9 +152,9 @@ class SineLinear(nn.Module):
         training: forward, the recomputation, and the gradients of both factors and of the gain (two more products
         with r, cosine, two multiplications and one sum).
         """
-        entries = float(self.features_in * self.features_out)
+        entries = float(self.inputs * self.outputs)
         forward = entries * (2 * self.rank + 2)
         return 2 * forward + entries * (4 * self.rank + 4) if training else forward
 
     def extra_repr(self) -> str:
-        return f"{self.features_in} -> {self.features_out}, rank={self.rank}, omega={self.omega:g}"
+        return f"{self.inputs} -> {self.outputs}, rank={self.rank}, omega={self.omega:g}"

@@ -1,0 +1,14 @@
+"""Harmonic: linear weights generated from few sine components, W = diag(gain) sin(omega U V).
+
+Refuses other bases than `sine` for now. The form is that of Ji et al., ICLR 2025 (arXiv 2403.19243).
+"""
+
+from bloomery.engine.discover import System
+
+SYSTEM = System(
+    name="harmonic",
+    summary="linear weights generated from few harmonic components",
+    state="first",
+    config="bloomery.systems.harmonic.config:HarmonicConfig",
+    build="bloomery.systems.harmonic.model:build",
+)
