@@ -84,8 +84,8 @@ def capabilities(device: str = "auto") -> list[str]:
     if on_cpu:
         lines.append("never run here: the cuda, hip and mps paths")
     else:
-        lines.append(f"the {chosen.value} path is not covered by the tests; resume there is not promised to be
-        bit-exact") return lines
+        lines.append(f"not covered by the tests: the {chosen.value} path; resume there is not promised to be bit-exact")
+    return lines
 
 
 _PEAKS: dict[tuple[str, int], float] = {}

@@ -47,8 +47,8 @@ class _ChunkedCrossEntropy(Function):
         wants_hidden, wants_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         statistics = torch.promote_types(compute_dtype, torch.float32)
         matrix = weight.detach().to(compute_dtype)
-        total = torch.zeros((), dtype=torch.float64 if hidden.device.type == "cpu" else statistics,
-        device=hidden.device) hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
+        total = torch.zeros((), dtype=statistics, device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
         weight_gradient = torch.zeros_like(weight, dtype=statistics) if wants_weight else None
         for start in range(0, hidden.shape[0], rows):
             chunk = hidden[start : start + rows].to(compute_dtype)
@@ -71,8 +71,7 @@ class _ChunkedCrossEntropy(Function):
         return total.to(statistics)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # pyright:
-    ignore[reportIncompatibleMethodOverride] (gradient,) = gradients
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         return (
             None if hidden_gradient is None else hidden_gradient * gradient.to(hidden_gradient.dtype),
