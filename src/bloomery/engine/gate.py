@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bloomery.engine.estimate import Sample, alone, check_ratio, pair_up
 from bloomery.engine.evidence import Evidence, Missing
 from bloomery.engine.intervals import exact_mean
-from bloomery.engine.verdict import ConditionResult, Finding, Status, Verdict
+from bloomery.engine.verdict import ConditionResult, Finding, Status, Verdict, sentence
 from bloomery.measure import Emitted, Interval, Measurement
 from bloomery.plan.schema import AnyOf, Condition, Gate
 
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
+PASS: Final[Status] = "pass"
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "missing", "inconclusive", "pass")
 READERS_LEVEL: Final = 0.95
 
@@ -55,6 +56,11 @@ def judge(
             statuses.append(_worst(result.status for result in found))
             results += found
     return Verdict(_worst(statuses), tuple(results))
+
+
+def failed(verdict: Verdict, reason: str) -> Verdict:
+    """The verdict on a stage that could not be carried out to its end: fail, whatever its partial evidence says."""
+    return replace(verdict, status="fail", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,8 @@ def conditions_of(gate: Gate) -> Iterator[Condition]:
 
 
 def _worst(statuses: Iterable[Status]) -> Status:
-    return min(statuses, key=WORST_FIRST.index, default="pass")
+    found = set(statuses)
+    return next((status for status in WORST_FIRST if status in found), PASS)
 
 
 def _best(statuses: Iterable[Status]) -> Status:
@@ -121,7 +128,7 @@ def _judge_condition(
         return ConditionResult(
             condition, "missing", metric, condition.of, reference,
             confidence=confidence, alternative=alternative, reason=reason,
-            words=_sentence(condition, metric, reference, confidence) + ": missing",
+            words=sentence(condition, metric, reference, confidence) + ": missing",
         )  # fmt: skip
 
     try:
@@ -213,7 +220,7 @@ def _decide(
         comparison=finding,
         confidence=confidence,
         alternative=alternative,
-        words=f"{_sentence(condition, metric, reference, confidence)}: "
+        words=f"{sentence(condition, metric, reference, confidence)}: "
         f"{_found(value, interval, sample)}, {finding or status}",
         reason="; ".join(part for part in (reason, _shared(sample, references)) if part),
     )  # fmt: skip
@@ -277,14 +284,6 @@ def _finding(condition: Condition, value: float, interval: Interval | None, stat
         return "not worse" if status == "pass" else "undecided"
     not_worse = status == "pass" and sign * (value - equality) <= 0
     return "not worse" if not_worse else "undecided"
-
-
-def _sentence(condition: Condition, metric: str, reference: str | None, confidence: float | None) -> str:
-    between = " / " if condition.as_ == "ratio" else " - "
-    whom = condition.of if reference is None else f"{condition.of}{between}{reference}"
-    worst = ", worst seed," if condition.aggregate == "worst" else ""
-    sure = "" if confidence is None else f" at {100 * confidence:.4g} % confidence"
-    return f"{metric} of {whom}{worst} {condition.op} {condition.value:.6g}{sure}"
 
 
 def _found(value: float, interval: Interval | None, sample: Sample) -> str:

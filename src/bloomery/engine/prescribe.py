@@ -21,7 +21,7 @@ from bloomery.plan.schema import Rule, StageSpec
 class GoOn:
     """The stage's own result is handed on. With a rule: although its gate did not pass."""
 
-    because: str
+    reason: str
     rule: Rule | None = None
     action: ClassVar[str] = "go_on"
 
@@ -30,7 +30,7 @@ class GoOn:
 class Retry:
     """The rule's patch joins the plan, which is walked again from the top."""
 
-    because: str
+    reason: str
     rule: Rule
     action: ClassVar[str] = "retry"
 
@@ -39,7 +39,7 @@ class Retry:
 class NotPromoted:
     """What came in is handed on."""
 
-    because: str
+    reason: str
     rule: None = None
     action: ClassVar[str] = "not_promoted"
 
@@ -48,7 +48,7 @@ class NotPromoted:
 class Stop:
     """The run ends here, failed."""
 
-    because: str
+    reason: str
     rule: Rule | None = None
     action: ClassVar[str] = "stop"
 
@@ -79,7 +79,8 @@ def next_attempt(
         else:
             return Retry(rule.because, rule)
     why = "; ".join(lacking) or "the stage has no remedies"
-    outcome = f"the gate's verdict is {verdict.status}; {why}"
+    outcome = f"the gate's verdict is {verdict.status}"
+    outcome += f" ({verdict.reason}); {why}" if verdict.reason else f"; {why}"
     if stage.optional:
         return NotPromoted(f"{outcome}; the stage is optional")
     return Stop(outcome)

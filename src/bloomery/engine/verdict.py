@@ -84,13 +84,25 @@ class Verdict:
 
     status: Status
     conditions: tuple[ConditionResult, ...] = ()
+    reason: str = ""
+    """Beyond the conditions: what kept the stage from its end."""
 
     @property
     def passed(self) -> bool:
         return self.status == "pass"
 
     def to_json(self) -> dict[str, Any]:
-        return {"status": self.status, "conditions": [one.to_json() for one in self.conditions]}
+        out: dict[str, Any] = {"status": self.status, "conditions": [one.to_json() for one in self.conditions]}
+        return {**out, "reason": self.reason} if self.reason else out
+
+
+def sentence(condition: Condition, metric: str, reference: str | None, confidence: float | None) -> str:
+    """`text/loss of candidate / control <= 1 at 95 % confidence`: the condition, with `*` filled in."""
+    between = " / " if condition.as_ == "ratio" else " - "
+    whom = condition.of if reference is None else f"{condition.of}{between}{reference}"
+    worst = ", worst seed," if condition.aggregate == "worst" else ""
+    sure = "" if confidence is None else f" at {100 * confidence:.4g} % confidence"
+    return f"{metric} of {whom}{worst} {condition.op} {condition.value:.6g}{sure}"
 
 
 def _pair(interval: Interval | None) -> list[float] | None:
