@@ -1,0 +1,199 @@
+"""Sources that read files: `text` (a file or a folder of them), `jsonl` and `parquet` (records with a text field).
+
+Names are posix paths relative to the folder, with the number of the record where a file holds several; so they are the
+same on every machine. Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes U+FFFD. A missing file, a
+record that is not one, a field that is not there and text that is not UTF-8 are refused with file and line.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bloomery.data.corpus import Document
+from bloomery.errors import DataError, MissingExtra, nearest
+
+TEXT_PATTERNS = ("*.txt", "*.md", "*.rst")
+Cut = Literal["file", "paragraph", "line"]
+_PARAGRAPH_END = re.compile(r"(?<=\n)[ \t]*\n+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which fields of a record make the document. `category` and `group` may be absent."""
+
+    text: str = "text"
+    name: str | None = None
+    category: str | None = None
+    group: str | None = None
+
+    def document(self, record: object, where: str, name: str) -> Document:
+        """Raises DataError where a field is missing or the text is no text."""
+        if not isinstance(record, Mapping):
+            raise DataError(where, f"a {type(record).__name__}", "a record with fields: {...}")
+        text = self._field(record, self.text, where)
+        if not isinstance(text, str):
+            raise DataError(where, f"the field '{self.text}' holds a {type(text).__name__}", "text")
+        return Document(
+            clean_text(str(self._field(record, self.name, where))) if self.name else name,
+            clean_text(text),
+            clean_text(str(self._field(record, self.category, where))) if self.category else "",
+            clean_text(str(self._field(record, self.group, where))) if self.group else "",
+        )
+
+    def _field(self, record: Mapping[Any, Any], field: str, where: str) -> Any:
+        if field not in record:
+            hint = nearest(field, (str(key) for key in record))
+            raise DataError(where, f"no field '{field}'", "the same fields in every record", hint)
+        return record[field]
+
+
+def clean_text(text: str) -> str:
+    """The text as UTF-8 can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class TextFiles:
+    """A text file, or every file below a folder that fits one of `patterns`, in the order of the path.
+
+    A file is one document, or is cut at blank lines (`paragraph`) or newlines (`line`); the pieces, joined, are the file
+    again. The category is the first folder below the given one, if any.
+    """
+
+    root: Path
+    patterns: Sequence[str] = TEXT_PATTERNS
+    cut: Cut = "file"
+    licence: str = "unknown"
+
+    def documents(self) -> Iterator[Document]:
+        for name, file in files_below(self.root, self.patterns):
+            text = _read_text(file)
+            category = name.split("/")[0] if "/" in name else ""
+            if self.cut == "file":
+                yield Document(name, text, category)
+                continue
+            for number, piece in enumerate(_pieces(text, self.cut)):
+                yield Document(f"{name}#{number}", piece, category)
+
+    def provenance(self) -> dict[str, Any]:
+        return {"source": "text", "of": self.root.name, "document": self.cut, "licence": self.licence}
+
+
+def _pieces(text: str, cut: Cut) -> list[str]:
+    if cut == "line":
+        return text.splitlines(keepends=True)
+    ends = [0, *(match.end() for match in _PARAGRAPH_END.finditer(text)), len(text)]
+    return [text[a:b] for a, b in zip(ends, ends[1:], strict=False) if b > a]
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            str(file), f"not UTF-8 at byte {error.start}", "text in UTF-8", "convert it with iconv, or leave it out"
+        ) from None
+    except OSError as error:
+        raise DataError(str(file), f"cannot be read ({error.strerror})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """One JSON object a line, in .jsonl files (or .jsonl.gz); empty lines are skipped. Names are FILE#LINE unless given."""
+
+    root: Path
+    fields: Fields = Fields()
+    patterns: Sequence[str] = ("*.jsonl", "*.jsonl.gz")
+    licence: str = "unknown"
+
+    def documents(self) -> Iterator[Document]:
+        for name, file in files_below(self.root, self.patterns):
+            for number, line in self._lines(file):
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{file}:{number}", f"not JSON ({error})", "one JSON object a line") from None
+                yield self.fields.document(record, f"{file}:{number}", f"{name}#{number}")
+
+    @staticmethod
+    def _lines(file: Path) -> Iterator[tuple[int, str]]:
+        try:
+            with (
+                gzip.open(file, "rt", encoding="utf-8")
+                if file.suffix == ".gz"
+                else file.open(encoding="utf-8") as lines
+            ):
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield number, line
+        except UnicodeDecodeError as error:
+            raise DataError(str(file), f"not UTF-8 ({error.reason})", "text in UTF-8") from None
+        except (OSError, EOFError) as error:
+            raise DataError(str(file), f"cannot be read ({error})") from None
+
+    def provenance(self) -> dict[str, Any]:
+        return {"source": "jsonl", "of": self.root.name, "licence": self.licence}
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFiles:
+    """Rows of .parquet files, a batch at a time. Needs the extra `parquet`. Names are FILE#ROW unless given."""
+
+    root: Path
+    fields: Fields = Fields()
+    patterns: Sequence[str] = ("*.parquet",)
+    licence: str = "unknown"
+
+    def documents(self) -> Iterator[Document]:
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise MissingExtra(
+                "source: parquet", "pyarrow is not installed", hint="pip install 'bloomery[parquet]'"
+            ) from None
+        fields = (self.fields.text, self.fields.name, self.fields.category, self.fields.group)
+        columns = [field for field in dict.fromkeys(fields) if field]
+        for name, file in files_below(self.root, self.patterns):
+            try:
+                table = parquet.ParquetFile(file)
+                known = table.schema_arrow.names
+                for column in columns:
+                    if column not in known:
+                        raise DataError(str(file), f"no column '{column}'", hint=nearest(column, known))
+                row = 0
+                for batch in table.iter_batches(batch_size=1024, columns=columns):
+                    for record in batch.to_pylist():
+                        yield self.fields.document(record, f"{file}#{row}", f"{name}#{row}")
+                        row += 1
+            except (ArrowException, OSError) as error:
+                raise DataError(str(file), f"cannot be read ({error})", "a Parquet file") from None
+
+    def provenance(self) -> dict[str, Any]:
+        return {"source": "parquet", "of": self.root.name, "licence": self.licence}
+
+
+def files_below(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
+    """[(posix name, file)]: the file itself, or all below the folder that fit a pattern, by name.
+
+    Raises DataError where there is nothing.
+    """
+    if root.is_file():
+        return [(root.name, root)]
+    if not root.is_dir():
+        raise DataError(str(root), "does not exist", "a file or folder with text")
+    found = {file.relative_to(root).as_posix(): file for p in patterns for file in root.rglob(p) if file.is_file()}
+    if not found:
+        raise DataError(
+            str(root), "holds no file that fits", " or ".join(patterns), "name another pattern: `files: '*.py'`"
+        )
+    return sorted(found.items())
