@@ -1,0 +1,223 @@
+"""Held-out loss: every token of every document scored exactly once, its end_of_document included.
+
+The first token of a document is predicted from end_of_document, so that no document sees another. Longer documents are
+cut into windows of `context` targets; a window's first input is the token before its first target. With a `stride` below
+`context` the windows overlap and each scores only the targets that no earlier one has scored: slower, and lower in loss.
+loss = sum of nats / tokens; bits per byte = sum of nats / (ln 2 * bytes), comparable across tokenizers.
+
+Token losses are float32 (float64 for float64 models), their sums float64. Windows of like length share a batch; padding
+stands to the right, where a causal model cannot see it. Refuses a scorer of another vocabulary and an empty file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bloomery.data.tokens import TokenFile
+from bloomery.errors import DataError
+from bloomery.measure import Items
+from bloomery.model.interface import LanguageModel, Scorer
+
+ROWS_AT_ONCE = 1024
+"""Positions whose logits exist at a time."""
+
+
+@runtime_checkable
+class DocumentScorer(Protocol):
+    """A scorer that needs no windows: a count table knows its own short history."""
+
+    vocab: int
+
+    def document_logprobs(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """tokens [n + 1]: end_of_document, then the document. Natural-log probability of each token after the first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PerplexityResult:
+    """Sums by document, in the order of the file. A document is the unit that intervals resample."""
+
+    key: str
+    """Which documents, by content: results with equal keys may be paired."""
+    loss_sums: tuple[float, ...]
+    """Nats."""
+    token_counts: tuple[int, ...]
+    byte_counts: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.token_counts)
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return math.fsum(self.loss_sums) / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that is beyond floating point."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        return math.fsum(self.loss_sums) / (math.log(2) * max(1, sum(self.byte_counts)))
+
+    def items(self) -> Items:
+        """Loss as paired items: document, nats, tokens."""
+        return Items(self.key, self.loss_sums, tuple(float(count) for count in self.token_counts))
+
+    def items_per_byte(self) -> Items:
+        """Bits per byte as paired items: document, bits, bytes."""
+        bits = tuple(nats / math.log(2) for nats in self.loss_sums)
+        return Items(f"{self.key}:bytes", bits, tuple(float(count) for count in self.byte_counts))
+
+
+def perplexity(
+    scorer: LanguageModel | Scorer | DocumentScorer,
+    tokens: TokenFile,
+    *,
+    context: int,
+    batch_tokens: int = 8192,
+    device: str = "cpu",
+    max_documents: int | None = None,
+    stride: int | None = None,
+) -> PerplexityResult:
+    """Score `tokens` with a model that lies on `device`, or with any other scorer.
+
+    batch_tokens: positions per forward pass. max_documents: that many, evenly spread over the file. stride: targets that
+    a window scores after the first; None: `context`, no overlap. Raises DataError for a vocabulary that does not fit.
+    """
+    step = context if stride is None else stride
+    assert context >= 1 and 1 <= step <= context
+    if scorer.vocab != tokens.vocab:
+        raise DataError(
+            str(tokens.path), f"{tokens.vocab} token ids", f"{scorer.vocab}, the scorer's", "the tokenizers differ"
+        )
+    if tokens.documents == 0:
+        raise DataError(str(tokens.path), "no documents", "something to score")
+    chosen = spread(tokens.documents, max_documents)
+    if isinstance(scorer, LanguageModel):
+        sums = _score_with_model(scorer, tokens, chosen, context, step, batch_tokens, device)
+    elif isinstance(scorer, DocumentScorer):
+        sums = [-float(scorer.document_logprobs(_stream(tokens, index)).sum()) for index in chosen]
+    else:
+        sums = _score_windows(scorer, tokens, chosen, context, step, batch_tokens, device)
+    counts = tuple(int(tokens.starts[index + 1] - tokens.starts[index]) for index in chosen)
+    key = tokens.digest if len(chosen) == tokens.documents else f"{tokens.digest}:{len(chosen)}"
+    return PerplexityResult(key, tuple(sums), counts, tuple(int(tokens.byte_counts[index]) for index in chosen))
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` indices, evenly spread, from the first on."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [index * count // limit for index in range(limit)]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Targets [start, stop) of a document; those from `first` on are scored."""
+
+    slot: int
+    """Place of the document among the chosen ones."""
+    start: int
+    first: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def windows(lengths: list[int], context: int, stride: int) -> list[Window]:
+    """Windows that score every target of every document once; the longest first, so that a batch has like lengths."""
+    found = []
+    for slot, length in enumerate(lengths):
+        scored = 0
+        while scored < length:
+            stop = min(length, scored + (context if scored == 0 else stride))
+            found.append(Window(slot, max(0, scored - (context - stride)), scored, stop))
+            scored = stop
+    return sorted(found, key=lambda window: -window.length)
+
+
+def _stream(tokens: TokenFile, index: int) -> NDArray[np.int64]:
+    """end_of_document, then the document with its own end_of_document."""
+    return np.concatenate(([tokens.end_of_document], tokens.document(index))).astype(np.int64)
+
+
+def _batches(
+    tokens: TokenFile, chosen: list[int], context: int, stride: int, batch_tokens: int
+) -> Iterator[tuple[Int[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]]:
+    """Inputs, targets, and the slot of the document that a position is scored for (-1: not scored)."""
+    lengths = [int(tokens.starts[index + 1] - tokens.starts[index]) for index in chosen]
+    ordered = windows(lengths, context, stride)
+    start = 0
+    while start < len(ordered):
+        width = ordered[start].length
+        group = ordered[start : start + max(1, batch_tokens // width)]
+        start += len(group)
+        inputs = np.full((len(group), width), tokens.end_of_document, dtype=np.int64)
+        targets, slots = inputs.copy(), np.full_like(inputs, -1)
+        for row, window in enumerate(group):
+            # Target j of a document is stream[j + 1], its input stream[j].
+            first = int(tokens.starts[chosen[window.slot]])
+            content = tokens.tokens[first + window.start : first + window.stop]
+            targets[row, : window.length] = content
+            inputs[row, 1 : window.length] = content[:-1]
+            if window.start > 0:
+                inputs[row, 0] = tokens.tokens[first + window.start - 1]
+            slots[row, window.first - window.start : window.length] = window.slot
+        yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(slots)
+
+
+def _score_with_model(
+    model: LanguageModel, tokens: TokenFile, chosen: list[int], context: int, stride: int, batch_tokens: int, device: str
+) -> list[float]:
+    sums = torch.zeros(len(chosen), dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for inputs, targets, slots in _batches(tokens, chosen, context, stride, batch_tokens):
+                scored = slots >= 0
+                hidden = model(inputs.to(device), project=False).hidden[scored.to(device)]
+                losses = torch.cat(
+                    [
+                        token_losses(model.project(rows), wanted.to(device)).cpu()
+                        for rows, wanted in zip(
+                            hidden.split(ROWS_AT_ONCE), targets[scored].split(ROWS_AT_ONCE), strict=True
+                        )
+                    ]
+                )
+                sums.index_add_(0, slots[scored], losses.double())
+    finally:
+        model.train(was_training)
+    return sums.tolist()
+
+
+def token_losses(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """-log softmax(logits)[target] in nats, at least float32."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.logsumexp(logits, dim=-1) - logits.gather(1, targets[:, None])[:, 0]
+
+
+def _score_windows(
+    scorer: Scorer, tokens: TokenFile, chosen: list[int], context: int, stride: int, batch_tokens: int, device: str
+) -> list[float]:
+    sums = torch.zeros(len(chosen), dtype=torch.float64)
+    with torch.inference_mode():
+        for inputs, targets, slots in _batches(tokens, chosen, context, stride, batch_tokens):
+            scored = slots >= 0
+            found = scorer.logprobs(inputs.to(device)).cpu().gather(2, targets[:, :, None])[:, :, 0]
+            sums.index_add_(0, slots[scored], -found[scored].double())
+    return sums.tolist()
