@@ -114,7 +114,7 @@ def fit(
     if config.steps < 1:
         raise TrainingError("steps", f"{config.steps}: nothing would be trained", "at least 1 step",
                             "more tokens, or fewer tokens per step")  # fmt: skip
-    with _reproducibly(config.threads, device):
+    with reproducibly(config.threads, device):
         run = _Run(model, batches, config, device, checkpoint, dict(signature or {}), on_note)
         run.begin(initial_state, allow_changed)
         stopped = run.train(evaluate, on_point, on_progress, on_step, should_stop)
@@ -304,7 +304,7 @@ def on_device(batch: TokenBatch, device: str) -> TokenBatch:
 
 
 @contextlib.contextmanager
-def _reproducibly(threads: int | None, device: str) -> Iterator[None]:
+def reproducibly(threads: int | None, device: str) -> Iterator[None]:
     """Deterministic algorithms, a fixed thread count, and the generators as they were afterwards.
 
     Torch would also fill every fresh tensor with NaN in this mode, for debugging; that costs 5 % and is switched off.
