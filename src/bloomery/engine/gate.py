@@ -24,7 +24,6 @@ from bloomery.plan.schema import AnyOf, Condition, Gate
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-PASS: Final[Status] = "pass"
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "missing", "inconclusive", "pass")
 READERS_LEVEL: Final = 0.95
 
@@ -102,12 +101,16 @@ def conditions_of(gate: Gate) -> Iterator[Condition]:
 
 def _worst(statuses: Iterable[Status]) -> Status:
     found = set(statuses)
-    return next((status for status in WORST_FIRST if status in found), PASS)
+    for status in WORST_FIRST:
+        if status in found:
+            return status
+    return "pass"
 
 
 def _best(statuses: Iterable[Status]) -> Status:
     """Of alternatives: one that might have passed, had it been measured or surer, keeps the whole from failing."""
-    return max(statuses, key=WORST_FIRST.index)
+    found = set(statuses)
+    return next(status for status in reversed(WORST_FIRST) if status in found)
 
 
 def _divided(confidence: float | None, members: int) -> float | None:
