@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bloomery.engine import cells
+from bloomery.engine import cells, parties
 from bloomery.engine.artifact import Artifact, seal
 from bloomery.engine.cells import CANDIDATE, CONTROL
 from bloomery.engine.history import Cell
@@ -22,7 +22,6 @@ from bloomery.engine.stage import Stage, StageContext, StageResult, Stopped
 from bloomery.errors import PlanError, TrainingError
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.canon import canonical, digest
-from bloomery.plan.patch import patched
 from bloomery.plan.schema import Plan, StageSpec
 
 Outputs = dict[str, dict[tuple[str, int], Artifact]]
@@ -55,30 +54,14 @@ class Attempt:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return self.stage.seeds if self.stage.seeds is not None else self.plan.seeds
+        return parties.seeds(self.plan, self.stage)
 
     @property
     def parties(self) -> tuple[str, ...]:
-        with_control = self.stage.id in cells.stages_with_control(self.plan)
-        return (CANDIDATE, CONTROL) if with_control else (CANDIDATE,)
+        return parties.parties(self.plan, self.stage)
 
     def config(self, who: str) -> BaseModel:
-        """The kind's typed settings for one party; the control's differ by the twin's patch and the control's `set`."""
-        model = self.kind.config_model()
-        candidate = model.model_validate(dict(self.stage.config))
-        if who != CONTROL or not self.kind.fits_on(candidate):
-            return candidate
-        control = self.plan.control
-        assert control is not None
-        patch = self.kind.twin(
-            candidate,
-            system=self.plan.system,
-            vocab=self._vocab,
-            match=control.match,
-            tolerance=float(control.tolerance),
-        )
-        changed = patched(self.stage.config, {**(patch or {}), **control.set})
-        return model.model_validate(changed)
+        return parties.settings(self.plan, self.stage, self.kind, who, vocab=self._vocab)
 
     @property
     def _vocab(self) -> int:
@@ -136,6 +119,7 @@ class Attempt:
 
     def run(self) -> None:
         """Run whatever is not yet done. Raises Stopped; a failed cell is kept in `failure`."""
+        self.session.stage = self.stage.id
         fingerprints = {
             (who, seed): self.fingerprint_of(who, seed) for seed in self.seeds for who in self.parties
         }
@@ -165,14 +149,14 @@ class Attempt:
             return
         control = self.plan.control
         assert control is not None
-        parties = {
+        tallies = {
             who: self.kind.cost(self.config(who), system=self.plan.system, vocab=self._vocab).tally
             for who in (CANDIDATE, CONTROL)
         }
-        if parties[CANDIDATE] is None or parties[CONTROL] is None:
+        if tallies[CANDIDATE] is None or tallies[CONTROL] is None:
             return
         quantity = "flops_per_token" if control.match == "flops" else control.match
-        wanted, got = parties[CANDIDATE].total(quantity), parties[CONTROL].total(quantity)
+        wanted, got = tallies[CANDIDATE].total(quantity), tallies[CONTROL].total(quantity)
         self.session.emit(
             "twin_solved",
             once=True,
@@ -180,8 +164,8 @@ class Attempt:
             match=control.match,
             off_by=got / wanted - 1,
             patch=self.config(CONTROL).model_dump(mode="json").get("model", {}),
-            candidate=parties[CANDIDATE].to_json(),
-            control=parties[CONTROL].to_json(),
+            candidate=tallies[CANDIDATE].to_json(),
+            control=tallies[CONTROL].to_json(),
         )
 
     def _run_cell(self, who: str, seed: int, fingerprint: str) -> Cell:

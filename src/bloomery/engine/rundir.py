@@ -19,7 +19,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +29,10 @@ from bloomery.errors import ArtifactError
 DEFAULT_ROOT = Path("runs")
 
 
-def run_folder(root: Path, plan: str, overrides: Mapping[str, Any]) -> Path:
+def run_folder(root: Path, plan: str, overrides: Sequence[str]) -> Path:
     if not overrides:
         return root / plan
-    text = json.dumps(overrides, sort_keys=True, default=str)
+    text = json.dumps(sorted(overrides))
     return root / f"{plan}+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

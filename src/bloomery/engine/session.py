@@ -47,6 +47,8 @@ class Session:
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
     """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
     adopted: dict[str, Artifact] = field(default_factory=dict)
+    stage: str = ""
+    """The one at work: its own budget counts too."""
 
     def emit(self, event: str, *, once: bool = False, sync: bool = True, **facts: Any) -> None:
         """Write a fact. `once`: not again if a resumed run has already said exactly this."""
@@ -61,7 +63,7 @@ class Session:
     def stop_reason(self) -> StopReason | None:
         if self.signalled():
             return "signal"
-        return "budget" if self.ledger.exceeded() else None
+        return "budget" if self.ledger.exceeded(self.stage) else None
 
 
 class Meter:
@@ -76,7 +78,7 @@ class Meter:
         moment = time.monotonic()
         amounts = {"tokens": float(tokens), "flops": float(flops), "seconds": moment - self._clock}
         self._clock = moment
-        self._session.ledger.spend(**amounts)
+        self._session.ledger.spend(stage=self._session.stage, **amounts)
         for name, amount in amounts.items():
             self._unwritten[name] += amount
         if moment - self._written > SPENDING_IS_WRITTEN_EVERY_SECONDS:

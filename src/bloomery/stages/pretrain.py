@@ -68,11 +68,10 @@ class Pretrain:
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.data.prepared import Prepared
         from bloomery.stages import models
-        from bloomery.train.device import use_threads
 
         assert isinstance(config, Settings)
         assert ctx.data is not None
-        use_threads(ctx.threads)
+        models.use_threads(ctx.threads)
         precision = training.choose_precision(config.precision, ctx.device)
         model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
         cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)

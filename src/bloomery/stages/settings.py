@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, model_va
 from bloomery.engine.discover import catalogue, load
 from bloomery.errors import nearest
 from bloomery.plan.schema import Frozen
-from bloomery.plan.units import Share, Tokens
+from bloomery.plan.units import Seconds, Share, Tokens
 
 
 def architecture(model: Mapping[str, Any]) -> BaseModel:
@@ -88,8 +88,8 @@ class Validation(Frozen):
 
     split: str = "val"
     every: Share = 0.25
-    tokens: Tokens = 32_768
-    """At most this many tokens, spread over all documents."""
+    documents: int | None = Field(default=8, ge=1)
+    """At most this many documents, evenly spread; None: all."""
 
 
 class Training(Frozen):
@@ -109,6 +109,8 @@ class Training(Frozen):
     compile: bool = False
     activation_checkpointing: bool = False
     validation: Validation = Validation()
+    checkpoint_every: Seconds = 20
+    """Never more than 1 % of the time is spent on it. It changes no result."""
 
     @model_validator(mode="after")
     def _divides(self) -> Training:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
 from bloomery.errors import ArtifactError
-from bloomery.measure import Emitted, Items, Measurement
+from bloomery.measure import Emitted, Measurement
 from bloomery.plan.schema import Frozen
 from bloomery.stages.baselines import NGRAM_CARD
 
@@ -38,14 +38,13 @@ class Perplexity:
 
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
-        from bloomery.engine.intervals import ratio_interval
+        from bloomery.engine.intervals import items_interval
         from bloomery.evaluate.perplexity import perplexity
         from bloomery.stages import models
-        from bloomery.train.device import use_threads
 
         assert isinstance(config, PerplexitySettings)
         assert data is not None
-        use_threads(threads)
+        models.use_threads(threads)
         if (model.path / NGRAM_CARD).exists():
             from bloomery.evaluate.ngram import NGram
 
@@ -54,14 +53,13 @@ class Perplexity:
             scorer = models.load_model(model.path, device=device)
         part = Prepared.open(data).part(config.data)
         result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
-        items = Items(result.key, tuple(result.loss_sums), tuple(result.token_counts))
-        count = len(items.sums)
-        interval = ratio_interval(items) if count > 1 else None
+        items, count = result.items(), len(result.loss_sums)
+        interval = items_interval(items) if count > 1 else None
         return SuiteResult(
             (
                 Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),
                 Measurement("perplexity", result.perplexity, count),
-                Measurement("bits_per_byte", result.bits_per_byte, count),
+                Measurement("bits_per_byte", result.bits_per_byte, count, items=result.items_per_byte()),
             )
         )
 
@@ -88,11 +86,10 @@ class Generation:
         from bloomery.data.prepared import Prepared
         from bloomery.evaluate.sample import generate
         from bloomery.stages import models
-        from bloomery.train.device import use_threads
 
         assert isinstance(config, GenerationSettings)
         assert data is not None
-        use_threads(threads)
+        models.use_threads(threads)
         prepared = Prepared.open(data)
         tokenizer = prepared.tokenizer
         part = prepared.part(config.data)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, Stopped
-from bloomery.measure import Emitted, Items
+from bloomery.measure import Emitted
 from bloomery.stages.settings import Training
 
 if TYPE_CHECKING:
@@ -43,14 +44,18 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
     from bloomery.train.loop import fit
 
     assert ctx.data is not None
-    validation = Prepared.open(ctx.data).part(config.validation_part)
+    prepared = Prepared.open(ctx.data)
+    validation = prepared.part(config.validation_part)
 
     def look(model: LanguageModel, step: int) -> None:
         result = perplexity(
-            model, validation, context=config.context, device=ctx.device, max_tokens=config.validation.tokens
+            model,
+            validation,
+            context=config.context,
+            device=ctx.device,
+            max_documents=config.validation.documents,
         )
-        items = Items(result.key, tuple(result.loss_sums), tuple(result.token_counts))
-        count = len(items.sums)
+        items, count = result.items(), len(result.loss_sums)
         ctx.measure("val/loss", result.loss, n=count, step=step, unit=LOSS.unit, items=items)
         ctx.measure("val/perplexity", result.perplexity, n=count, step=step)
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, step=step)
@@ -63,16 +68,17 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         checkpoint=ctx.checkpoint,
         device=ctx.device,
         initial_state=ctx.continue_from,
-        final_state=ctx.workdir / "state",
+        signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
         evaluate=look,
         on_point=ctx.point,
         on_progress=ctx.progress,
-        on_note=ctx.note,
+        on_note=lambda text: ctx.note("note", text=text),
         should_stop=ctx.should_stop,
         on_step=lambda tokens: ctx.spend(tokens=tokens, flops=tokens * flops_per_token),
     )
     if result.stopped:
         raise Stopped
+    shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
     write_atomically(ctx.workdir / "state" / STEPS_READ, json.dumps({"steps": before + config.steps}).encode())
     for name, value in result.measurements.items():
         ctx.measure(name, value, unit=METRICS[name].unit)
@@ -131,10 +137,11 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
         schedule=ScheduleConfig(
             name=schedule.name, warmup=schedule.warmup, decay=schedule.decay, floor=schedule.floor
         ),
-        clip=optimizer.clip,
+        clip=optimizer.clip or 0.0,
         compile=config.compile,
         activation_checkpointing=config.activation_checkpointing,
         evaluate_every=max(1, round(config.steps * config.validation.every)),
+        checkpoint_every_seconds=float(config.checkpoint_every),
         seed=ctx.seed,
         threads=ctx.threads,
     )
@@ -142,8 +149,8 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
 
 def choose_precision(wanted: str, device: str) -> str:
     """`auto`: bf16 where the processor multiplies it natively, else fp32; the choice is stored with the model."""
-    from bloomery.train.device import native_bf16
+    from bloomery.train.device import multiplies_bfloat16
 
     if wanted != "auto":
         return wanted
-    return "bf16" if native_bf16(device) else "fp32"
+    return "bf16" if multiplies_bfloat16(device)[0] else "fp32"

@@ -1,0 +1,98 @@
+"""`verify-resume`: run a stage once undisturbed and once killed with SIGKILL at random moments; compare the hashes.
+
+Both runs are real ones, in processes of their own and in a temporary folder. Nothing of yours is touched.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bloomery.cli.planning import load_plan, refuse
+from bloomery.engine.events import Event, read_events
+from bloomery.errors import ArtifactError, PlanError, nearest
+
+POLL_SECONDS = 0.02
+
+
+def verify_resume(plan: str, stage: str, kills: int, tokens: str, overrides: list[str], threads: int) -> int:
+    """Exit code 0 when all weights and optimiser states are equal, 1 when one differs."""
+    loaded = load_plan(plan, overrides)
+    refuse(loaded)
+    stages = [one.id for one in loaded.plan.stages]
+    if stage not in stages:
+        raise PlanError("--stage", f"no stage '{stage}' in {loaded.plan.name}", "one of its stages", nearest(stage, stages))
+    changed = [*overrides, f"stages.{stage}.config.checkpoint_every=500 ms"]
+    if tokens:
+        changed.append(f"stages.{stage}.config.tokens={tokens}")
+    with tempfile.TemporaryDirectory(prefix="bloomery-resume-") as scratch:
+        prover = _Prover(str(loaded.source), stage, changed, threads, Path(scratch))
+        print(f"undisturbed: {stage} of {loaded.plan.name}", flush=True)
+        expected = prover.run("undisturbed", [])
+        points = [event for event in prover.events("undisturbed") if event["event"] == "point"]
+        moments = sorted(random.sample(range(len(points)), min(kills, len(points))))
+        print(f"interrupted: {len(moments)} times, at random", flush=True)
+        found = prover.run("interrupted", moments)
+    return _compare(expected, found)
+
+
+def _compare(expected: dict[str, Any], found: dict[str, Any]) -> int:
+    different = [cell for cell in expected if expected[cell] != found.get(cell)]
+    for cell, hashes in expected.items():
+        verdict = "DIFFERENT" if cell in different else "equal"
+        print(f"{cell}: {verdict}  weights {hashes['weights'][:16]}  optimiser {hashes['optimiser'][:16]}")
+        if cell in different:
+            print(f"{' ' * len(cell)}  resumed   {found.get(cell)}")
+    print("resume is NOT bit-exact here" if different else "resume is bit-exact: weights and optimiser, by sha256")
+    return 1 if different else 0
+
+
+class _Prover:
+    def __init__(self, plan: str, stage: str, overrides: list[str], threads: int, scratch: Path) -> None:
+        self._stage, self._scratch = stage, scratch
+        self._command = [sys.executable, "-m", "bloomery", "run", plan, "--threads", str(threads)]
+        for override in overrides:
+            self._command += ["--set", override]
+
+    def events(self, name: str) -> list[Event]:
+        files = list((self._scratch / name).rglob("events.jsonl"))
+        return [event for event in read_events(files[0]) if event.get("stage") == self._stage] if files else []
+
+    def run(self, name: str, kill_at_points: list[int]) -> dict[str, Any]:
+        """Run until the stage is judged, killing at these numbers of points; {cell: hashes}."""
+        for number in kill_at_points:
+            self._until(name, lambda events, number=number: _points(events) > number, signal.SIGKILL)
+            print(f"  killed after point {number + 1}", flush=True)
+        self._until(name, lambda events: any(event["event"] == "verdict" for event in events), signal.SIGTERM)
+        return {
+            f"{event['who']} seed {event['seed']}": event["hashes"]
+            for event in self.events(name)
+            if event["event"] == "cell_finished" and event["hashes"]
+        }
+
+    def _until(self, name: str, reached: Callable[[list[Event]], bool], number: signal.Signals) -> None:
+        log = self._scratch / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*self._command, "--runs", str(self._scratch / name)], stdout=output, stderr=output
+            )
+            while process.poll() is None and not reached(self.events(name)):
+                time.sleep(POLL_SECONDS)
+            process.send_signal(number)
+            process.wait()
+        if not reached(self.events(name)):
+            raise ArtifactError(
+                str(log.name), "the run ended before its stage was judged:\n" + log.read_text()[-2000:]
+            )
+
+
+def _points(events: list[Event]) -> int:
+    """Distinct points of all cells so far; a point computed again after a kill is the same point."""
+    return len({(event["who"], event["seed"], event["step"]) for event in events if event["event"] == "point"})

@@ -1,0 +1,64 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from bloomery.engine.budget import Amounts, about_bytes
+from bloomery.engine.pricing import PricedPlan
+
+
+def budget_tables(priced: PricedPlan) -> Iterator[Table]:
+    """Parameters, bytes, and what walks cost."""
+    counted = Table(title=f"{priced.plan}: parameters", title_justify="left")
+    for column in ("stage", "who", "group", "stored", "active", "frozen", "bytes"):
+        counted.add_column(column, justify="left" if column in ("stage", "who", "group") else "right")
+    for line in priced.lines:
+        if line.cost.tally is None:
+            continue
+        for name, group in line.cost.tally.groups.items():
+            counted.add_row(
+                line.stage, line.who, name, f"{group.stored:,}", f"{group.active:,}", f"{group.frozen:,}",
+                about_bytes(group.bytes),
+            )  # fmt: skip
+        tally = line.cost.tally
+        counted.add_row(
+            line.stage, line.who, "all", f"{tally.stored:,}", f"{tally.total('active'):,.0f}",
+            f"{tally.total('frozen'):,.0f}", about_bytes(tally.bytes), style="bold", end_section=True,
+        )  # fmt: skip
+    yield counted
+
+    memory = Table(title="peak memory of one cell (activations are an estimate)", title_justify="left")
+    for column in ("stage", "who", "weights", "gradients", "optimiser", "activations", "all"):
+        memory.add_column(column, justify="left" if column in ("stage", "who") else "right")
+    for line in priced.lines:
+        cost = line.cost
+        parts = (cost.weight_bytes, cost.gradient_bytes, cost.optimiser_bytes, cost.activation_bytes, cost.memory_bytes)
+        memory.add_row(line.stage, line.who, *map(about_bytes, parts))
+    yield memory
+
+    device = priced.device
+    spending = Table(
+        title=f"spending on {device.title}: peak x {device.utilisation:.0%} utilisation, {device.watts:g} W",
+        title_justify="left",
+    )
+    for column in ("what", "cells", "tokens", "FLOPs", "hours", "kWh", "USD"):
+        spending.add_column(column, justify="left" if column == "what" else "right")
+    for line in priced.lines:
+        spending.add_row(f"{line.stage}, {line.who}", str(line.cells), *_amounts(line.price.amounts))
+    spending.add_row("the first walk", "", *_amounts(priced.first_walk), style="bold", end_section=True)
+    for remedy in priced.remedies:
+        words = f"remedy '{remedy.rule}' of {remedy.stage}" + (f", each of {remedy.uses}" if remedy.uses > 1 else "")
+        spending.add_row(words, "", *_amounts(remedy.adds))
+    if priced.remedies:
+        spending.add_row("every remedy used", "", *_amounts(priced.worst_case), style="bold")
+    yield spending
+
+
+def _amounts(amounts: Amounts) -> tuple[str, ...]:
+    return (
+        f"{amounts.tokens:,.0f}", f"{amounts.flops:.3g}", f"{amounts.seconds / 3600:,.3g}", f"{amounts.kwh:.3g}",
+        f"{amounts.money:,.3g}",
+    )  # fmt: skip

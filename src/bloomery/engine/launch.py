@@ -1,0 +1,136 @@
+"""From a checked plan to a finished run: lock the folder, register, price, prepare the data, adopt inputs, walk.
+
+Refuses to go on with a registered plan that has changed without an amendment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bloomery.engine.artifact import adopt, unseal, write_atomically
+from bloomery.engine.budget import Ledger
+from bloomery.engine.devices import find_device, load_devices
+from bloomery.engine.discover import Catalogue, load
+from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.history import History
+from bloomery.engine.pricing import price_plan
+from bloomery.engine.rundir import Lock, provenance, run_folder
+from bloomery.engine.runner import Outcome, Runner
+from bloomery.engine.session import Data, Observer, Session
+from bloomery.errors import ArtifactError
+from bloomery.plan import registration
+from bloomery.plan.load import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Where and how a plan is run. None of it is part of any fingerprint."""
+
+    root: Path
+    device: str
+    threads: int
+    observe: Observer
+    signalled: Callable[[], bool]
+
+    def folder(self, loaded: Loaded) -> Path:
+        return run_folder(self.root, loaded.plan.name, loaded.overrides)
+
+
+def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
+    """Run `loaded`, or go on with it. Raises BloomeryError before anything is written where it must not start."""
+    folder = how.folder(loaded)
+    with Lock(folder):
+        events = read_events(folder / "events.jsonl")
+        threads = _threads_of(events) or how.threads
+        history = History(events)
+        session = Session(
+            folder=folder,
+            catalogue=catalogue,
+            log=EventLog(folder / "events.jsonl"),
+            history=history,
+            ledger=Ledger.restore(
+                loaded.plan.budget,
+                events,
+                stage_caps={stage.id: stage.budget for stage in loaded.plan.stages},
+                device=load_devices().get(how.device),
+            ),
+            data=None,
+            device=how.device,
+            threads=threads,
+            observe=how.observe,
+            signalled=how.signalled,
+        )
+        _register(loaded, session)
+        _open(loaded, session, how.root, resumed=history.resumed)
+        if loaded.plan.data:
+            session.data = _prepare(loaded, session, how.root)
+        planned = price_plan(loaded, catalogue, find_device("cpu")).first_walk
+        session.emit("budget_planned", once=True, **planned.to_json(), caps=loaded.plan.budget.model_dump())
+        for name, source in loaded.plan.inputs.items():
+            session.adopted[name] = _adopt(loaded, folder, name, source.file or source.folder or "", source.digest)
+        return Runner(loaded, session).run()
+
+
+def _threads_of(events: list[Event]) -> int | None:
+    """Another number of threads is another run, so a resumed one keeps what it began with."""
+    for event in events:
+        if event["event"] == "run_opened":
+            return int(event["provenance"]["threads"])
+    return None
+
+
+def _register(loaded: Loaded, session: Session) -> None:
+    if loaded.exploratory:
+        return
+    log = session.folder / registration.LOG
+    state = registration.state(log, loaded)
+    if state == "changed":
+        raise ArtifactError(
+            str(loaded.source),
+            "this plan is registered and has changed since",
+            "the plan as registered, or an amendment that says why",
+            f"put it back, or: bloomery register {loaded.source} --amend \"why\"; or try things out with --set",
+        )
+    if state == "unregistered":
+        record = registration.register(log, loaded)
+        session.emit("registered", **record.to_json())
+
+
+def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> None:
+    write_atomically(session.folder / "plan.yaml", loaded.text.encode())
+    facts: dict[str, Any] = {
+        "run": session.folder.relative_to(root).as_posix(),
+        "plan": loaded.plan.name,
+        "digest": loaded.digest,
+        "source": str(loaded.source),
+        "mode": "exploratory" if loaded.exploratory else "confirmatory",
+        "overrides": dict(override.split("=", 1) for override in loaded.overrides),
+        "plan_text": loaded.text,
+        "provenance": provenance(loaded.source, device=session.device, threads=session.threads),
+    }
+    session.emit("resumed" if resumed else "run_opened", **facts)
+
+
+def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
+    """Prepared data lies beside the runs and is shared by all that ask for the same."""
+    prepare = load("bloomery.stages.prepare:prepare_for_run")
+    facts, data = prepare(
+        loaded.plan.data,
+        root / ".data",
+        lambda **progress: session.observe({"event": "preparing", **progress}),
+        plan=loaded.raw,
+        roots=[loaded.source.parent],
+    )
+    session.emit("data_ready", once=True, **facts)
+    return Data(*data)
+
+
+def _adopt(loaded: Loaded, folder: Path, name: str, source: str, digest: str | None) -> Any:
+    target = folder / "inputs" / name
+    if target.exists():
+        return unseal(target)
+    found = Path(source)
+    return adopt(found if found.is_absolute() else loaded.source.parent / found, target, name, digest=digest)

@@ -1,0 +1,159 @@
+"""What a whole plan costs on a device: its first walk, cell by cell, and what each remedy would add.
+
+A remedy runs again the stage it patches and everything that depends on it. Parties and seeds are those that the runner
+would run, the control included. Baselines and suites are small beside training and are not priced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bloomery.engine import parties
+from bloomery.engine.budget import Amounts, Price, overruns, price, total
+from bloomery.engine.cells import CANDIDATE
+from bloomery.engine.devices import Device
+from bloomery.engine.discover import Catalogue, load
+from bloomery.engine.stage import Cost
+from bloomery.plan.load import Loaded, resolve
+from bloomery.plan.schema import Plan, Rule, StageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One party of one stage: the cost of one cell, and the price of all its seeds."""
+
+    stage: str
+    who: str
+    cells: int
+    cost: Cost
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A rule, which stages it would run again, and what that adds at most each time."""
+
+    stage: str
+    rule: str
+    uses: int
+    again: tuple[str, ...]
+    adds: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class PricedPlan:
+    plan: str
+    device: Device
+    lines: tuple[Line, ...]
+    remedies: tuple[Remedy, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def first_walk(self) -> Amounts:
+        return sum((line.price.amounts for line in self.lines), Amounts())
+
+    @property
+    def worst_case(self) -> Amounts:
+        return sum((remedy.adds for remedy in self.remedies for _ in range(remedy.uses)), self.first_walk)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "plan": self.plan,
+            "device": self.device.name,
+            "first_walk": self.first_walk.to_json(),
+            "worst_case": self.worst_case.to_json(),
+            "stages": [
+                {
+                    "stage": line.stage,
+                    "who": line.who,
+                    "cells": line.cells,
+                    "weight_bytes": line.cost.weight_bytes,
+                    "gradient_bytes": line.cost.gradient_bytes,
+                    "optimiser_bytes": line.cost.optimiser_bytes,
+                    "activation_bytes": line.cost.activation_bytes,
+                    "tally": line.cost.tally.to_json() if line.cost.tally else None,
+                    **line.price.amounts.to_json(),
+                }
+                for line in self.lines
+            ],
+            "remedies": [
+                {"stage": r.stage, "rule": r.rule, "uses": r.uses, "again": list(r.again), **r.adds.to_json()}
+                for r in self.remedies
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+def price_plan(loaded: Loaded, catalogue: Catalogue, device: Device) -> PricedPlan:
+    """Price a checked plan. Builds every model on the meta device; refuses nothing, warns plainly."""
+    lines = _lines(loaded.plan, catalogue, device, vocab_of(loaded))
+    remedies = [
+        _remedy(loaded, catalogue, device, stage, rule, lines)
+        for stage in loaded.plan.stages
+        for rule in stage.on_fail
+        if rule.then is None
+    ]
+    planned = total(line.price for line in lines)
+    warnings = [f"the first walk alone: {words}" for words in overruns(planned, loaded.plan.budget)]
+    warnings += [
+        f"{line.stage} ({line.who}): about {line.cost.memory_bytes / 2**30:.3g} GiB are needed, "
+        f"{device.title} has {device.memory / 2**30:.3g} GiB"
+        for line in lines
+        if not line.price.fits
+    ]
+    return PricedPlan(loaded.plan.name, device, tuple(lines), tuple(remedies), tuple(warnings))
+
+
+def _lines(plan: Plan, catalogue: Catalogue, device: Device, vocab: int) -> list[Line]:
+    lines: list[Line] = []
+    for stage in plan.stages:
+        for who, number, cost in cell_costs(plan, stage, catalogue, vocab):
+            one = price(cost, device)
+            lines.append(Line(stage.id, who, number, cost, total([one] * number)))
+    return lines
+
+
+def cell_costs(plan: Plan, stage: StageSpec, catalogue: Catalogue, vocab: int) -> list[tuple[str, int, Cost]]:
+    """(who, number of cells, cost of one) for every party of a stage."""
+    kind = catalogue.kind(stage.kind or "")
+    return [
+        (
+            who,
+            len(parties.seeds(plan, stage)),
+            kind.cost(parties.settings(plan, stage, kind, who, vocab=vocab), system=plan.system, vocab=vocab),
+        )
+        for who in parties.parties(plan, stage)
+    ]
+
+
+def vocab_of(loaded: Loaded) -> int:
+    """Rows of the embedding, known before the tokenizer is trained; 0 for a plan without data."""
+    if not loaded.plan.data:
+        return 0
+    prepare = load("bloomery.stages.prepare:planned_vocab")
+    return prepare(load("bloomery.stages.prepare:parse_data")(loaded.plan.data), [loaded.source.parent])
+
+
+def _remedy(
+    loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSpec, rule: Rule, lines: list[Line]
+) -> Remedy:
+    patched = resolve(loaded, [(stage.id, rule.set)])
+    changed: dict[str, bool] = {}
+    for before, after in zip(loaded.plan.stages, patched.stages, strict=True):
+        needed = (reference.partition(".")[0] for reference in after.needs.values())
+        changed[after.id] = before != after or any(changed.get(one, False) for one in needed)
+    if rule.from_ == "checkpoint" or not any(changed.values()):
+        changed[stage.id] = True
+    again = tuple(name for name, different in changed.items() if different)
+    old: Mapping[tuple[str, str], Line] = {(line.stage, line.who): line for line in lines}
+    adds = Amounts()
+    for line in _lines(patched, catalogue, device, vocab_of(loaded)):
+        same = (line.stage, line.who) in old and old[line.stage, line.who].cost == line.cost
+        unchanged_control = line.who != CANDIDATE and same and rule.from_ == "start"
+        if line.stage in again and not unchanged_control:
+            adds += line.price.amounts
+    return Remedy(stage.id, rule.name, rule.max_attempts, again, adds)
+
+
