@@ -1,10 +1,10 @@
-"""Makes a prepared data folder: reads every source once, trains the tokenizer on train text only, writes token files.
+"""Makes a prepared data folder: reads every source once, trains the tokenizer on train text, writes token files.
 
-Documents go to spool files by split as they are read, so a stream is read once and memory stays small; then the tokenizer
-is trained on the spooled train split and every split is encoded. All happens in a folder beside `out`, which takes its
-place when whole. A folder that was made from the same spec and the same text is kept as it is.
+Documents go to spool files by split as they are read, so a stream is read once and memory stays small; then the
+tokenizer is trained on the spooled train split and every split is encoded. All happens in a folder beside `out`, which
+takes its place when whole. A folder that was made from the same spec and the same text is kept as it is.
 
-The manifest records for every evaluated split which share of its lines (of at least 20 characters) also stands in train.
+The manifest records for every other split which share of its lines (of at least 20 characters) also stands in train.
 Refuses an empty train split, a folder that holds something else, and a disk that is full: then nothing is left behind.
 """
 
@@ -55,7 +55,7 @@ class TokenizerRecipe:
 def build(
     out: Path, sets: Mapping[str, SetRecipe], tokenizer: TokenizerRecipe, spec: Mapping[str, Any], progress: Progress
 ) -> Prepared:
-    """Make `out`, or keep it if it is the same already. `spec` is recorded and compared; `progress(doing=..., ...)` tells.
+    """Make `out`, or keep it if it is the same already. `spec` is recorded and compared.
 
     Raises DataError for what sources and tokenizers refuse, ArtifactError where `out` cannot be written.
     """
@@ -245,6 +245,11 @@ def _overlap(folder: Path, splits: Sequence[str]) -> dict[str, dict[str, float]]
 
 
 def _put_in_place(temporary: Path, out: Path) -> None:
+    """Rename; where another process has just made the same, theirs stays."""
+    with contextlib.suppress(DataError):
+        if Prepared.open(out).manifest == Prepared.open(temporary).manifest:
+            shutil.rmtree(temporary)
+            return
     aside = temporary.with_suffix(".old")
     if out.exists():
         os.rename(out, aside)

@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 from bloomery.errors import DataError
 
-DROPPED_FOLDERS = frozenset(
-    "site-packages dist-packages test tests idle_test __pycache__ encodings pydoc_data lib2to3 distutils idlelib "
-    "turtledemo tkinter ensurepip".split()
-)
+DROPPED_FOLDERS = frozenset({
+    "site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "encodings", "pydoc_data", "lib2to3",
+    "distutils", "idlelib", "turtledemo", "tkinter", "ensurepip",
+})  # fmt: skip
 LARGEST_FILE_BYTES = 200_000
 FEWEST_FILES = 50
 """Any Python with its library has hundreds of files left; fewer means that the source is not there."""
@@ -47,7 +47,8 @@ class Document:
 class Source(Protocol):
     """A stream of documents. Reading it twice gives the same documents in the same order."""
 
-    licence: str
+    @property
+    def licence(self) -> str: ...
 
     def documents(self) -> Iterator[Document]: ...
 
@@ -142,8 +143,8 @@ def _is_selected(relative: Path) -> bool:
 class Docstrings:
     """The docstrings of the standard library: one document each, named `FILE::QUALNAME`, grouped by file.
 
-    The text is the docstring as `inspect.cleandoc` leaves it. Because a file's docstrings are split as the file is, those
-    in `val` come from files that no model trained on `stdlib:train` has seen.
+    The text is the docstring as `inspect.cleandoc` leaves it. A file's docstrings are split as the file is, so those in
+    `val` come from files that no model trained on the stdlib's `train` has seen.
     """
 
     library: StandardLibrary = StandardLibrary()

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,8 +67,8 @@ def clean_text(text: str) -> str:
 class TextFiles:
     """A text file, or every file below a folder that fits one of `patterns`, in the order of the path.
 
-    A file is one document, or is cut at blank lines (`paragraph`) or newlines (`line`); the pieces, joined, are the file
-    again. The category is the first folder below the given one, if any.
+    A file is one document, or is cut at blank lines (`paragraph`) or newlines (`line`); the pieces, joined, are the
+    file again. The category is the first folder below the given one, if any.
     """
 
     root: Path
@@ -93,7 +94,7 @@ def _pieces(text: str, cut: Cut) -> list[str]:
     if cut == "line":
         return text.splitlines(keepends=True)
     ends = [0, *(match.end() for match in _PARAGRAPH_END.finditer(text)), len(text)]
-    return [text[a:b] for a, b in zip(ends, ends[1:], strict=False) if b > a]
+    return [text[a:b] for a, b in pairwise(ends) if b > a]
 
 
 def _read_text(file: Path) -> str:
@@ -109,7 +110,7 @@ def _read_text(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """One JSON object a line, in .jsonl files (or .jsonl.gz); empty lines are skipped. Names are FILE#LINE unless given."""
+    """One JSON object a line, in .jsonl or .jsonl.gz files, empty lines skipped. Names are FILE#LINE unless given."""
 
     root: Path
     fields: Fields = Fields()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.data.corpus import Document
@@ -25,7 +25,7 @@ class HubDataset:
     config: str | None = None
     split: str = "train"
     revision: str | None = None
-    fields: Fields = Fields()
+    fields: Fields = field(default_factory=Fields)
     max_documents: int | None = None
     max_bytes: int | None = None
     """Reading stops before the first document that would pass this size, in UTF-8 bytes."""

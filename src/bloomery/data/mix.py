@@ -1,10 +1,10 @@
 """Batches: a weighted mixture of token files, as a pure function of (construction, step).
 
-Nothing is remembered from step to step, so resuming is asking for the next number, and candidate and control see the same
-bytes. Row g of the run (g = step * batch + row) belongs to the part that Tijdeman's algorithm assigns (The chairman
-assignment problem, 1980): after any number of rows, every part's share is right to within one row. A part's own rows are
-visited epoch after epoch, each in an order of its own: a keyed permutation, a Feistel network with cycle walking (Black
-and Rogaway 2002), which needs no table.
+Nothing is remembered from step to step, so resuming is asking for the next number, and candidate and control see the
+same bytes. Row g of the run (g = step * batch + row) belongs to the part that Tijdeman's algorithm assigns (The
+chairman assignment problem, 1980): after any number of rows, every part's share is right to within one row. A part's
+own rows are visited epoch after epoch, each in an order of its own: a keyed permutation, a Feistel network with cycle
+walking (Black and Rogaway 2002), which needs no table.
 
 Shares that do not sum to one within 1e-6, parts of different tokenizers and corpora shorter than a row are refused.
 """
@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ class Batch:
 
 
 class Batches:
-    """batch_at(step) for any step >= 0, in any order, in any process. `first_step` goes on after a run of that length."""
+    """batch_at(step) for any step >= 0, in any order and process. `first_step` goes on after a run of that length."""
 
     def __init__(
         self,
@@ -61,9 +62,10 @@ class Batches:
     ) -> None:
         """parts: [(token file, share of the rows)]. batch: rows a step. context: positions a row.
 
-        Raises DataError for shares that do not sum to one, token files of different tokenizers, or one that is too short.
+        Raises DataError for shares that do not sum to one, parts of different tokenizers, or one that is too short.
         """
-        assert batch >= 1 and context >= 1 and first_step >= 0
+        assert min(batch, context) >= 1
+        assert first_step >= 0
         check_shares(((f"{file.path.parent.name}:{file.path.stem}", share) for file, share in parts), "data")
         first = parts[0][0]
         for file, _ in parts:
@@ -129,22 +131,22 @@ class Assignment:
     """
 
     def __init__(self, shares: Sequence[float]) -> None:
-        counts = whole_shares(shares)
-        self._period = sum(counts)
-        self._table = chairman(counts)
-        self._before = np.zeros((len(counts), self._period + 1), dtype=np.int64)
-        for part in range(len(counts)):
-            self._before[part, 1:] = np.cumsum(self._table == part)
+        self._counts = whole_shares(shares)
+        self._period = sum(self._counts)
+        self._table = chairman(self._counts)
+        self._before = [
+            list(accumulate((taken == part for taken in self._table), initial=0)) for part in range(len(shares))
+        ]
 
     def at(self, row: int) -> tuple[int, int]:
         """(part, how many rows that part has had before this one)."""
-        part = int(self._table[row % self._period])
+        part = self._table[row % self._period]
         return part, self.before(part, row)
 
     def before(self, part: int, row: int) -> int:
         """Rows of the part among the first `row`."""
         periods, rest = divmod(row, self._period)
-        return periods * int(self._before[part, -1]) + int(self._before[part, rest])
+        return periods * self._counts[part] + self._before[part][rest]
 
 
 def whole_shares(shares: Sequence[float]) -> list[int]:
@@ -161,23 +163,24 @@ def whole_shares(shares: Sequence[float]) -> list[int]:
     return counts
 
 
-def chairman(counts: Sequence[int]) -> np.ndarray:
-    """Tijdeman's assignment of one period: int64 [sum(counts)], part k occurring counts[k] times.
+def chairman(counts: Sequence[int]) -> list[int]:
+    """Tijdeman's assignment of one period: sum(counts) numbers, part k occurring counts[k] times.
 
     In row n, among the parts that may take it without running ahead by more than a = 1 - 1/(2K - 2) rows, the one whose
     own deadline is nearest: the smallest (a - deficit) / share, the deficit being n * share - rows so far.
     """
     period, parts = sum(counts), len(counts)
     if parts == 1:
-        return np.zeros(period, dtype=np.int64)
+        return [0] * period
     twice = 2 * parts - 2  # all in whole numbers: times twice * period
     taken = [0] * parts
-    table = np.zeros(period, dtype=np.int64)
+    table: list[int] = []
     for row in range(period):
         deficits = [twice * ((row + 1) * counts[k] - taken[k] * period) for k in range(parts)]
         able = [k for k in range(parts) if deficits[k] >= period]
-        table[row] = min(able, key=lambda k: (Fraction((twice - 1) * period - deficits[k], counts[k]), k))
-        taken[table[row]] += 1
+        chosen = min(able, key=lambda k: (Fraction((twice - 1) * period - deficits[k], counts[k]), k))
+        table.append(chosen)
+        taken[chosen] += 1
     return table
 
 
@@ -190,14 +193,19 @@ def _mix(key: int, value: int) -> int:
 
 
 def permute(index: int, count: int, key: int) -> int:
-    """Where a keyed permutation of range(count) sends `index`: six Feistel rounds, walked until below `count`."""
+    """Where a keyed permutation of range(count) sends `index`: six Feistel rounds, walked until below `count`.
+
+    The two halves differ by at most one bit, so that fewer than two walks are expected.
+    """
     assert 0 <= index < count
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    low = (1 << half) - 1
+    bits = (count - 1).bit_length()
+    right_bits = bits // 2
+    high, low = (1 << (bits - right_bits)) - 1, (1 << right_bits) - 1
     while True:
-        left, right = index >> half, index & low
-        for turn in range(6):
-            left, right = right, left ^ (_mix(key + turn, right) & low)
-        index = (left << half) | right
+        left, right = index >> right_bits, index & low
+        for turn in (0, 2, 4):
+            left ^= _mix(key + turn, right) & high
+            right ^= _mix(key + turn + 1, left) & low
+        index = (left << right_bits) | right
         if index < count:
             return index

@@ -1,8 +1,8 @@
 """How a token file is cut into rows of `context` positions: a row is one sequential slice of the memory map.
 
-`StreamRows` (packing "stream"): windows of context + 1 tokens with stride `context`, across documents; every token of an
-epoch is a target once. The windows shift by up to `context` tokens, another shift each epoch, so that the tail is not
-always lost. `DocumentRows` (packing "documents"): whole documents, next-fit in file order; a document longer than a row
+`StreamRows` (packing "stream"): windows of context + 1 tokens with stride `context`, across documents; every token of
+an epoch is a target once. Each epoch's windows begin at another token, so that the tail is not always lost.
+`DocumentRows` (packing "documents"): whole documents, next-fit in file order; a document longer than a row
 is cut into rows. A document's first token is predicted from the end_of_document before it, as in evaluation; segments
 tell documents apart, and positions after the last document are masked.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,7 +86,7 @@ def _next_fit(starts: list[int], context: int) -> list[tuple[int, int]]:
     """[(first, last)]: consecutive slices of at most `context` targets; only a document longer than that is cut."""
     bounds: list[tuple[int, int]] = []
     first = 0
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         if end - first <= context:
             continue
         if begin > first:

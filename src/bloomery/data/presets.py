@@ -53,8 +53,8 @@ PRESETS: Mapping[str, Preset] = {
         "bigcode/the-stack-v2-train-smol-ids", None, "", "each file's own: permissive, or none found", 200_000_000_000,
         gated="accept the terms at huggingface.co/datasets/bigcode/the-stack-v2-train-smol-ids and log in with "
         "`hf auth login`; bulk download needs an agreement with Software Heritage",
-        about="Source code in 17 languages. The hub holds identifiers only; the text lies with Software Heritage. Fetch "
-        "it as the data set's page says, then name your own copy. Tokens estimated.",
+        about="Source code in 17 languages. The hub holds identifiers only, the text lies with Software Heritage. "
+        "Fetch it as the data set's page says, then name your own copy. Tokens estimated.",
     ),
     "arxiv": Preset(
         "common-pile/arxiv_papers_filtered", None, "text", "each paper's own: CC-BY, CC-BY-SA or CC0", 4_900_000_000,

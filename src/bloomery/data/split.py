@@ -42,7 +42,7 @@ def share_rule(shares: Mapping[str, float]) -> SplitRule:
     bounds: list[tuple[float, str]] = []
     for name, share in shares.items():
         bounds.append((share + (bounds[-1][0] if bounds else 0.0), name))
-    last = next(name for name in reversed(shares) if shares[name] > 0)
+    last = bounds[-1][1]
 
     def rule(key: str) -> str:
         point = int(hashlib.sha256(key.encode()).hexdigest()[:13], 16) / 16**13  # exact in a float

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bloomery.errors import DataError, nearest
 
-Ids = NDArray[np.uint16] | NDArray[np.uint32]
+Ids = NDArray[np.unsignedinteger[Any]]
 T = TypeVar("T")
 
 END_OF_DOCUMENT = "<|end_of_document|>"
@@ -121,7 +121,7 @@ class FastTokenizer:
     """A `tokenizers` model: our own byte-level BPE (kind `bpe`), or anybody's tokenizer.json (kind `file`)."""
 
     def __init__(self, content: str, *, kind: str, vocab: int | None = None, end: str | int | None = None) -> None:
-        """content: tokenizer.json as text. vocab: at least as large as its table. end: token (or id) that ends documents.
+        """content: tokenizer.json as text. vocab: at least its table. end: the token (or id) that ends documents.
 
         Raises DataError where the content is no tokenizer, or has no token that ends a document.
         """

@@ -1,320 +1,60 @@
-"""The `data` section of a plan: what it may say, which parts it makes, and their preparation.
+"""From a plan's `data` to the prepared folder: opens the sources that it names and has data/build.py do the work.
 
-    data:
-      tokenizer: {kind: bpe, vocab: 4096, protect: [digits]}         # or bytes, words, file
-      corpus: {source: stdlib}                                       # any name; the default one is `corpus`
-      books: {source: text, folder: books, split: {train: 90%, val: 10%}, deduplicate: lines}
-
-Splits. By default every source has `train`, `dev` and `val` by the hash of the document's name (data/split.py). Where the
-plan names `SET:test`, and only then, a further twentieth is taken out of `train` as `test`: `for_plan` finds out. Shares
-under `split` replace all that. Relative paths are looked for in `roots`, the working directory and $BLOOMERY_DATA.
-
-Importing this module and `parse_data` load neither torch nor numpy nor tokenizers; sources and the tokenizer load what
-they need when they are read.
+Relative paths are looked for in `roots` (the plan's folder), the working directory and $BLOOMERY_DATA. Importing this
+module loads neither torch nor numpy nor tokenizers; sources and the tokenizer load what they need when they are read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from bloomery.data.corpus import Docstrings, Source, StandardLibrary
 from bloomery.data.files import TEXT_PATTERNS, Fields, JsonLines, ParquetFiles, TextFiles
 from bloomery.data.hub import HubDataset
 from bloomery.data.presets import PRESETS, Preset
-from bloomery.data.split import DEFAULT_SPLITS, ON_DEMAND, SplitRule, bucket_rule, check_shares, share_rule
-from bloomery.errors import BloomeryError, DataError, PlanError, Problems, nearest
-from bloomery.plan.problems import show, translate
-from bloomery.plan.units import Bytes, Count, Share
+from bloomery.data.split import SplitRule, bucket_rule, share_rule
+from bloomery.errors import DataError
+from bloomery.stages.data_spec import (
+    BpeSettings,
+    BytesSettings,
+    DataSpec,
+    DocstringsSettings,
+    FileSettings,
+    HubSettings,
+    JsonlSettings,
+    SetSettings,
+    StdlibSettings,
+    TextSettings,
+    parse_data,
+    resolve_fit_on,
+)
 
 if TYPE_CHECKING:
     from bloomery.data.prepared import Prepared
 
-SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
-SET_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
+__all__ = ["DataSpec", "open_sources", "parse_data", "planned_vocab", "prepare", "prepare_for_run"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def open_sources(spec: DataSpec, roots: Sequence[Path] = ()) -> dict[str, Source]:
+    """{set: its source}, nothing read yet. Raises DataError for a path that does not exist."""
+    return {name: _source(f"data.{name}", each, roots) for name, each in spec.sets.items()}
 
 
-class BpeSettings(_Frozen):
-    kind: Literal["bpe"]
-    vocab: Count = Field(ge=257)
-    """Ids, the 256 bytes and end_of_document included: the rows of the model's embedding."""
-    protect: tuple[Literal["digits", "json_punctuation"], ...] = ()
-    """Characters that never merge with others into one token."""
-    fit_on: str = ""
-    """`SET:SPLIT` that it is trained on; by default the train split of `corpus`, or of the first set."""
+def planned_vocab(spec: DataSpec, roots: Sequence[Path] = ()) -> int:
+    """Rows of the model's embedding, known before any text is read."""
+    if isinstance(spec.tokenizer, BytesSettings):
+        return 257
+    if isinstance(spec.tokenizer, FileSettings):
+        from bloomery.data.tokenizer import load_tokenizer
 
-
-class WordsSettings(_Frozen):
-    kind: Literal["words"]
-    vocab: Count = Field(ge=258)
-    fit_on: str = ""
-
-
-class BytesSettings(_Frozen):
-    kind: Literal["bytes"]
-
-
-class FileSettings(_Frozen):
-    kind: Literal["file"]
-    path: str
-    """A Hugging Face tokenizer.json, or a folder that holds one."""
-    end_of_document: str | None = None
-    """The token that ends a document; found by itself where it has one of the usual names."""
-
-
-TokenizerSettings = BpeSettings | WordsSettings | BytesSettings | FileSettings
-TOKENIZERS: Mapping[str, type[TokenizerSettings]] = {
-    "bpe": BpeSettings, "words": WordsSettings, "bytes": BytesSettings, "file": FileSettings,
-}  # fmt: skip
-
-
-class _Set(_Frozen):
-    split: Mapping[SplitName, Share] | None = None
-    """{split: share}, in place of the default rule."""
-    deduplicate: Literal["lines"] | None = None
-    """Drops every line of at least 20 characters that came before, in whichever document."""
-
-
-class StdlibSettings(_Set):
-    source: Literal["stdlib"]
-    split_by: Literal["document"] = "document"
-
-
-class DocstringsSettings(_Set):
-    source: Literal["docstrings"]
-    split_by: Literal["file"] = "file"
-
-
-class _Files(_Set):
-    folder: str | None = None
-    file: str | None = None
-    licence: str = "unknown"
-    """Recorded with every result."""
-
-
-class TextSettings(_Files):
-    source: Literal["text"]
-    files: str | None = None
-    """A pattern such as `*.py`; by default text, Markdown and reStructuredText files."""
-    document: Literal["file", "paragraph", "line"] = "file"
-    split_by: Literal["document"] = "document"
-
-
-class _Fields(_Set):
-    text: str = "text"
-    name: str | None = None
-    category: str | None = None
-    split_by: str = "document"
-    """`document`, or a field: documents with the same value in it never part."""
-
-
-class JsonlSettings(_Fields, _Files):
-    source: Literal["jsonl"]
-
-
-class ParquetSettings(_Fields, _Files):
-    source: Literal["parquet"]
-
-
-class HubSettings(_Set):
-    source: Literal["hub"]
-    name: str
-    """A preset (tinystories, wikipedia, ...), or `owner/name`."""
-    config: str | None = None
-    hub_split: str | None = None
-    """Which of the data set's own splits is read; ours are cut from it."""
-    revision: str | None = None
-    text: str | None = None
-    category: str | None = None
-    split_by: str = "document"
-    licence: str | None = None
-    max_documents: Count | None = None
-    max_bytes: Bytes | None = None
-
-
-SetSettings = StdlibSettings | DocstringsSettings | TextSettings | JsonlSettings | ParquetSettings | HubSettings
-SOURCES: Mapping[str, type[SetSettings]] = {
-    "stdlib": StdlibSettings, "docstrings": DocstringsSettings, "text": TextSettings, "jsonl": JsonlSettings,
-    "parquet": ParquetSettings, "hub": HubSettings,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class DataSpec:
-    tokenizer: TokenizerSettings
-    sets: Mapping[str, SetSettings]
-    wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """{set: on-demand splits that the plan names}."""
-
-    def splits(self) -> dict[str, tuple[str, ...]]:
-        """{set: its splits}, with those that exist as soon as the plan names them."""
-        return {
-            name: tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *ON_DEMAND)
-            for name, each in self.sets.items()
-        }
-
-    def for_plan(self, plan: object) -> DataSpec:
-        """The same data with the on-demand splits that any text in `plan` names as `SET:SPLIT`."""
-        named = set(_texts(plan))
-        wanted = {
-            name: tuple(split for split in ON_DEMAND if f"{name}:{split}" in named)
-            for name, each in self.sets.items()
-            if each.split is None
-        }
-        return replace(self, wanted={name: splits for name, splits in wanted.items() if splits})
-
-    def prepared_splits(self) -> dict[str, tuple[str, ...]]:
-        """{set: the splits that `prepare` makes}."""
-        return {
-            name: tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *self.wanted.get(name, ()))
-            for name, each in self.sets.items()
-        }
-
-    def sources(self, roots: Sequence[Path] = ()) -> dict[str, Source]:
-        """{set: its source}, nothing read yet. Raises DataError for a path that does not exist."""
-        return {name: _source(f"data.{name}", each, roots) for name, each in self.sets.items()}
-
-    def vocab(self, roots: Sequence[Path] = ()) -> int:
-        """The rows of the model's embedding, known before anything is read (but a tokenizer file)."""
-        if isinstance(self.tokenizer, BytesSettings):
-            return 257
-        if isinstance(self.tokenizer, FileSettings):
-            from bloomery.data.tokenizer import load_tokenizer
-
-            path = find_path("data.tokenizer.path", self.tokenizer.path, roots)
-            return load_tokenizer(path, end=self.tokenizer.end_of_document).vocab
-        return self.tokenizer.vocab
-
-    def to_json(self) -> dict[str, Any]:
-        """What the prepared data depends on, as the manifest records it."""
-        return {
-            "tokenizer": self.tokenizer.model_dump(mode="json"),
-            "sets": {name: each.model_dump(mode="json") for name, each in self.sets.items()},
-            "splits": self.prepared_splits(),
-        }
-
-
-def parse_data(data: Mapping[str, Any]) -> DataSpec:
-    """Checks a plan's `data`. Raises BloomeryError (several at once as Problems); `where` is a key path below `data`."""
-    problems: list[BloomeryError] = []
-    tokenizer = _parse(data, "tokenizer", "kind", TOKENIZERS, problems)
-    sets: dict[str, SetSettings] = {}
-    for name in data:
-        if name == "tokenizer":
-            continue
-        if not _is_set_name(name):
-            problems.append(PlanError(str(name), "this cannot name a set", "a letter, then letters, digits, - or _"))
-            continue
-        found = _parse(data, name, "source", SOURCES, problems)
-        if found is not None:
-            sets[name] = found
-            problems.extend(_sense(name, found))
-    if len(data) - ("tokenizer" in data) == 0:
-        problems.append(PlanError("", "no text is named", "at least one set", "corpus: {source: stdlib}"))
-    spec = DataSpec(tokenizer, sets) if tokenizer is not None else None
-    if spec is not None and not problems and isinstance(tokenizer, BpeSettings | WordsSettings):
-        problems.extend(_fit_on_problems(spec, tokenizer.fit_on))
-    if problems:
-        raise problems[0] if len(problems) == 1 else Problems(problems)
-    assert spec is not None
-    return spec
-
-
-def _parse(data: Mapping[str, Any], key: str, tag: str, kinds: Mapping[str, Any], problems: list[BloomeryError]) -> Any:
-    """The settings at data[key], of the class that its `tag` names, or None and a problem more."""
-    if key not in data:
-        close = next((name for name in data if nearest(str(name), [key]).startswith("did")), "")
-        hint = f"is '{close}' meant?" if close else "tokenizer: {kind: bpe, vocab: 4096}"
-        problems.append(PlanError("", f"'{key}' is missing", f"the key '{key}'", hint))
-        return None
-    raw = data[key]
-    if not isinstance(raw, Mapping):
-        problems.append(PlanError(key, f"found {show(raw)}", f"a mapping with the key '{tag}'"))
-        return None
-    kind = raw.get(tag)
-    if not isinstance(kind, str) or kind not in kinds:
-        where = f"{key}.{tag}" if tag in raw else key
-        found = f"unknown {tag} {show(kind)}" if tag in raw else f"'{tag}' is missing"
-        hint = f"{{source: hub, name: {kind}}}" if tag == "source" and kind in PRESETS else nearest(str(kind), kinds)
-        problems.append(PlanError(where, found, "one of: " + ", ".join(kinds), hint))
-        return None
-    try:
-        return kinds[kind].model_validate(dict(raw))
-    except ValidationError as error:
-        problems.extend(translate(error, kinds[kind], data, {}, (key,)))
-        return None
-
-
-def _is_set_name(name: object) -> bool:
-    import re
-
-    return isinstance(name, str) and re.fullmatch(SET_NAME, name) is not None
-
-
-def _sense(name: str, settings: SetSettings) -> Iterable[BloomeryError]:
-    """What a set's keys cannot mean together."""
-    if settings.split is not None:
-        try:
-            check_shares(settings.split.items(), f"{name}.split")
-        except DataError as error:
-            yield PlanError(error.where, error.found, error.expected)
-    if isinstance(settings, _Files) and (settings.folder is None) == (settings.file is None):
-        yield PlanError(
-            name, "exactly one of `folder` and `file` says where the text is", "folder: PATH, or file: PATH"
-        )
-    if isinstance(settings, HubSettings):
-        preset = PRESETS.get(settings.name)
-        if preset is None and settings.name.count("/") != 1:
-            expected = "owner/name, or one of: " + ", ".join(PRESETS)
-            yield PlanError(
-                f"{name}.name", f"unknown preset '{settings.name}'", expected, nearest(settings.name, PRESETS)
-            )
-        if preset is not None and not preset.text:
-            yield PlanError(f"{name}.name", f"'{settings.name}' cannot be streamed: {preset.about}", hint=preset.gated)
-
-
-def _fit_on_problems(spec: DataSpec, fit_on: str) -> Iterable[BloomeryError]:
-    name, split = _fit_on(spec, fit_on).split(":")
-    splits = spec.splits().get(name)
-    if splits is None:
-        yield PlanError("tokenizer.fit_on", f"no set '{name}'", "SET:SPLIT", nearest(name, spec.sets))
-    elif split not in splits:
-        where = "tokenizer.fit_on" if fit_on else f"{name}.split"
-        found, expected = f"'{name}' has no split '{split}' for the tokenizer to be trained on", " or ".join(splits)
-        yield PlanError(where, found, expected, "name another part: `tokenizer: {..., fit_on: SET:SPLIT}`")
-    elif split in (*DEFAULT_SPLITS[1:], *ON_DEMAND):
-        yield PlanError("tokenizer.fit_on", f"'{name}:{split}' is text to be judged on", f"{name}:train")
-
-
-def _fit_on(spec: DataSpec, fit_on: str) -> str:
-    name = "corpus" if "corpus" in spec.sets else next(iter(spec.sets))
-    reference = fit_on or name
-    return reference if ":" in reference else f"{reference}:train"
-
-
-def _texts(value: object) -> Iterable[str]:
-    """Every text in nested mappings, lists and models, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, BaseModel):
-        yield from _texts(value.model_dump())
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, Iterable):
-        for inner in value:
-            yield from _texts(inner)
+        path = find_path("data.tokenizer.path", spec.tokenizer.path, roots)
+        return load_tokenizer(path, end=spec.tokenizer.end_of_document).vocab
+    return spec.tokenizer.vocab
 
 
 def find_path(where: str, path: str, roots: Sequence[Path] = ()) -> Path:
@@ -371,20 +111,20 @@ def prepare(
     spec: DataSpec,
     out: Path,
     *,
-    progress: Any = lambda **facts: None,
+    progress: Callable[..., None] = lambda **facts: None,
     tokenizer_max_bytes: int = 100_000_000,
     roots: Sequence[Path] = (),
 ) -> Prepared:
     """Make the prepared data folder `out`, or keep the one that is there if it was made from the same spec and text.
 
-    progress(doing=..., **facts) is called now and then. tokenizer_max_bytes: text that a tokenizer is trained on at most.
-    Raises DataError, MissingExtra or ArtifactError; then `out` is as it was.
+    progress(doing=..., **facts) is called now and then. tokenizer_max_bytes: text that a tokenizer is trained on at
+    most. Raises DataError, MissingExtra or ArtifactError; then `out` is as it was.
     """
     from bloomery.data.build import SetRecipe, TokenizerRecipe, build
 
     splits = spec.prepared_splits()
     sets: dict[str, SetRecipe] = {}
-    for name, source in spec.sources(roots).items():
+    for name, source in open_sources(spec, roots).items():
         settings = spec.sets[name]
         rule: SplitRule = (
             bucket_rule(spec.wanted.get(name, ())) if settings.split is None else share_rule(settings.split)
@@ -401,7 +141,43 @@ def prepare(
     else:
         protect = chosen.protect if isinstance(chosen, BpeSettings) else ()
         recipe = TokenizerRecipe(
-            chosen.kind, chosen.vocab, protect, fit_on=_fit_on(spec, chosen.fit_on), max_bytes=tokenizer_max_bytes
+            chosen.kind,
+            chosen.vocab,
+            protect,
+            fit_on=resolve_fit_on(spec, chosen.fit_on),
+            max_bytes=tokenizer_max_bytes,
         )
     recorded = {**spec.to_json(), "tokenizer_max_bytes": tokenizer_max_bytes}
     return build(out, sets, recipe, json.loads(json.dumps(recorded)), progress)
+
+
+def prepare_for_run(
+    data: Mapping[str, Any],
+    folder: Path,
+    observe: Callable[..., None],
+    *,
+    plan: object = None,
+    roots: Sequence[Path] = (),
+) -> tuple[dict[str, Any], tuple[Path, str, int]]:
+    """What the engine asks for: data below `folder`, shared by all runs that want the same.
+
+    plan: the whole plan, searched for the splits that exist on demand. Returns the facts of the event `data_ready`, and
+    (prepared folder, digest, vocab).
+    """
+    spec = parse_data(data).for_plan(plan if plan is not None else data)
+    known = {name: source.provenance() for name, source in open_sources(spec, roots).items()}
+    name = hashlib.sha256(json.dumps([spec.to_json(), known], sort_keys=True).encode()).hexdigest()[:16]
+    prepared = prepare(spec, folder / name, progress=observe, roots=roots)
+    sets = prepared.manifest["sets"]
+    splits = [split for record in sets.values() for split in record["splits"].values()]
+    facts: dict[str, Any] = {
+        "digest": prepared.digest,
+        **{what: sum(split[what] for split in splits) for what in ("documents", "tokens", "bytes")},
+        "tokenizer": prepared.manifest["tokenizer"],
+        "provenance": {
+            name: {**record["provenance"], **{key: record[key] for key in ("documents", "bytes", "sha256", "overlap")}}
+            for name, record in sets.items()
+        },
+        "splits": {name: record["splits"] for name, record in sets.items()},
+    }
+    return facts, (prepared.folder, prepared.digest, prepared.vocab)
