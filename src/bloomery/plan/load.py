@@ -144,6 +144,10 @@ def _expand(
     if base_name is not None:
         base = _base(base_name, marks.get(("extends",), Mark(str(source))), source, folders, chain, problems)
         if base is not None:
+            if "name" not in raw or raw["name"] == base.raw.get("name"):
+                place = f"{marks.get(('name',), marks[('extends',)])}: name"
+                found = f"the name of the plan that it extends, '{base.raw.get('name')}'"
+                problems.append(PlanError(place, found, "name: a name of its own; runs and registrations go by it"))
             kept = {path: mark for path, mark in base.marks.items() if not path or path[0] not in raw}
             draft = _Draft({**base.raw, **raw}, {**kept, **marks}, base.extends)
     if patch is not None and not isinstance(patch, dict):

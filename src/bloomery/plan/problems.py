@@ -1,7 +1,7 @@
 """Turns pydantic's errors into ours: file and line, key path, what was found, what was expected, the nearest key.
 
-`translate` takes the raw data, its marks and the model; one mistake gives one error: a misspelt required key is not also
-a missing one.
+`translate` takes the raw data, its marks and the model. One mistake gives one error: a misspelt required key is not
+also a missing one.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ def translate(
             continue
         if detail["type"] == "too_short" and any(other[: len(path)] == path and other != path for other, _ in found):
             continue  # pydantic counts only the items that were right
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, ValidationError):  # a validator that let another model look
+            out += [(prefix + path, problem) for problem in translate(cause, None, raw, marks, prefix + path)]
+            continue
         at = prefix + (path[:-1] if missing else path)
         out.append((at, _error(detail, path, model, where(raw, marks, at))))
     ordered = sorted(out, key=lambda item: _position(marks, item[0]))
@@ -85,13 +89,15 @@ def _error(detail: ErrorDetails, path: KeyPath, model: Any, place: str) -> PlanE
     if kind == "extra_forbidden":
         known = _keys(model, path[:-1])
         hint = nearest(str(path[-1]), known)
-        return PlanError(place, f"unknown key '{path[-1]}'", f"one of: {', '.join(sorted(known))}", hint)
+        expected = f"one of: {', '.join(known)}" if known else ""
+        return PlanError(place, f"unknown key '{path[-1]}'", expected, hint)
     if kind == "missing":
         return PlanError(place, f"'{path[-1]}' is missing", f"the key '{path[-1]}'")
     if kind == "unit":
         return PlanError(place, detail["msg"], str(context["expected"]))
     if kind == "value_error":
-        return PlanError(place, str(context.get("error", detail["msg"])).removeprefix("Value error, "))
+        found, _, hint = str(context.get("error", detail["msg"])).partition("; ")
+        return PlanError(place, found, hint=hint)
     value = detail["input"]
     if kind in ("literal_error", "enum"):
         choices = str(context["expected"])

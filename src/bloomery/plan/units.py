@@ -113,6 +113,14 @@ def scale_tokens(text: str, fraction: Fraction) -> str:
     return f"{max(1, round(tokens * fraction)) if tokens else 0} tok"
 
 
+def unit_written(text: str) -> str:
+    """The kind of unit in a quantity: `bytes`, `seconds`, `money`, `share`, `tokens`, `count`, or nothing."""
+    match = _QUANTITY.fullmatch(text)
+    unit = re.sub(r"\s+", " ", match["unit"] or "") if match else ""
+    kinds = {"share": SHARES, "count": COUNTS, "bytes": BYTES, "seconds": SECONDS, "money": MONEY, "tokens": TOKENS}
+    return next((kind for kind, table in kinds.items() if unit and unit in table), "")
+
+
 def format_count(value: int) -> str:
     """The shortest exact form: 300000000 -> `300M`."""
     return _format(value, {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}, "")

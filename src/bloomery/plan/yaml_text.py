@@ -97,7 +97,7 @@ def _syntax(error: MarkedYAMLError, text: str, file: str) -> BloomeryError:
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or "\\t" in problem:
         return PlanError(where, "a tab in the indentation", "spaces", "let your editor turn tabs into spaces")
-    if "expected a single document" in problem:
+    if "found another document" in problem:
         return PlanError(where, "a second document (---)", "one plan in a file")
     if "undefined alias" in problem:
         return PlanError(where, f"not YAML: {problem}", "an anchor (&name) further up")

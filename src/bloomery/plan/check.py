@@ -1,0 +1,73 @@
+"""Everything about a plan that can be known before anything runs, in one look: no torch, no network, no run folder.
+
+Four lists: problems (the plan cannot mean this), warnings (it can, but look), what is not yet runnable, and what no
+installed system offers. Pure given the catalogue and the files that the plan names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bloomery.errors import BloomeryError, Problems
+from bloomery.plan import check_conditions, check_data, check_patches, check_stages, check_unused, later
+from bloomery.plan.catalogue import Catalogue
+from bloomery.plan.load import Loaded
+from bloomery.plan.look import Look, Note
+from bloomery.plan.schema import StageSpec
+
+__all__ = ["Note", "Report", "check", "largest_number_of_walks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings, each list in the order of the file."""
+
+    problems: tuple[BloomeryError, ...]
+    warnings: tuple[Note, ...]
+    not_runnable: tuple[Note, ...]
+    """Said by the grammar, not yet carried out by the engine."""
+    not_offered: tuple[Note, ...]
+    """Kinds, suites, baselines, sources and systems that nothing installed brings."""
+    walks_bound: int
+    """The largest number of walks: one, and one for every use of every rule."""
+
+    @property
+    def runnable(self) -> bool:
+        return not (self.problems or self.not_runnable or self.not_offered)
+
+    def raise_problems(self) -> None:
+        """Raise Problems if there are any."""
+        if self.problems:
+            raise Problems(self.problems)
+
+
+def check(loaded: Loaded, catalogue: Catalogue) -> Report:
+    """Look at a loaded plan with what is installed. Raises nothing: mistakes are in the report."""
+    look = Look(loaded, catalogue)
+    look.place_stages()
+    check_stages.check(look)
+    check_data.check(look)
+    check_conditions.check(look)
+    check_patches.check(look)
+    check_unused.check(look)
+    later.check(look)
+    problems = dict.fromkeys(problem for _, problem in sorted(look.problems, key=lambda found: look.position(found[0])))
+    unique = {(problem.where, problem.found): problem for problem in problems}
+    return Report(
+        tuple(unique.values()),
+        *(
+            tuple(dict.fromkeys(note for _, note in sorted(notes, key=lambda found: look.position(found[0]))))
+            for notes in (look.warnings, look.not_runnable, look.not_offered)
+        ),
+        walks_bound=largest_number_of_walks(loaded.plan.stages),
+    )
+
+
+def largest_number_of_walks(stages: tuple[StageSpec, ...]) -> int:
+    """One walk, and at most one more for every use of every rule that retries."""
+    return 1 + sum(_retries(stage) for stage in stages)
+
+
+def _retries(stage: StageSpec) -> int:
+    own = sum(rule.max_attempts for rule in stage.on_fail if rule.then is None)
+    return own + sum(_retries(inner) for inner in stage.stages)

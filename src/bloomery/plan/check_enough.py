@@ -1,0 +1,49 @@
+"""Whether the items and seeds of a condition are enough for the confidence that it asks for; warns where they are not.
+
+A proportion judged on n items can clear a threshold only if a perfect result on n items would (Clopper-Pearson); a
+metric without items has an interval over seeds only, from three on.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bloomery.plan import metrics
+from bloomery.plan.look import Asked, Look, Placed
+
+_SHARES = ("accuracy", "_rate", "_share", "survival", "retention")
+"""Endings of quantities that are proportions of items."""
+
+_FEWEST_SEEDS = 3
+
+
+def check(look: Look, found: Asked, placed: Placed) -> None:
+    """Warn where the items or seeds that a confidence needs are known to be too few."""
+    condition = found.condition
+    if condition.confidence is None or not 0.5 < condition.confidence < 1:
+        return
+    error = (1 - condition.confidence) / found.alternatives
+    seeds = len(look.seeds(placed))
+    source = metrics.source(condition.metric)
+    if source in ("train", "tally", "cost") and seeds < _FEWEST_SEEDS:
+        what = f"{condition.metric} has no items, and an interval over seeds needs {_FEWEST_SEEDS}; there are {seeds}"
+        look.warn((*found.path, "confidence"), what, "without `confidence`, or with more seeds")
+    suite = look.plan.suites.get(source)
+    quantity = metrics.base(condition.metric).rpartition("/")[2]
+    if suite is None or suite.items is None or condition.relative_to is not None or not quantity.endswith(_SHARES):
+        return
+    needed = items_needed(float(condition.value), error, upper=condition.op in ("<", "<="))
+    if needed is not None and suite.items < needed:
+        what = f"even a perfect result on {suite.items} items cannot clear {condition.value:g}; it takes {needed}"
+        look.warn((*found.path, "value"), what, f"suites.{source}.items: {needed}, or a lower confidence")
+
+
+def items_needed(value: float, error: float, *, upper: bool) -> int | None:
+    """The fewest items on which a perfect result clears `value` with one-sided error `error` (Clopper-Pearson).
+
+    All of n right: the lower bound is error^(1/n). None of n wrong: the upper bound is 1 - error^(1/n).
+    """
+    target = 1 - value if upper else value
+    if not 0 < target < 1:
+        return None
+    return math.ceil(math.log(error) / math.log(target) - 1e-9)
