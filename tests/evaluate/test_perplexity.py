@@ -44,10 +44,7 @@ def one_at_a_time(model: Transformer, tokens: TokenFile, index: int, stride: int
     stream = [tokens.end_of_document, *map(int, tokens.document(index))]
     total = 0.0
     for target in range(1, len(stream)):
-        if target <= CONTEXT:
-            start = 0
-        else:
-            start = stride * math.ceil((target - CONTEXT) / stride)
+        start = stride * max(0, math.ceil((target - CONTEXT) / stride))
         with torch.no_grad():
             logits = model(torch.tensor([stream[start:target]])).logits[0, -1].double()
         total -= torch.log_softmax(logits, 0)[stream[target]].item()

@@ -1,8 +1,8 @@
 """Held-out loss: every token of every document scored exactly once, its end_of_document included.
 
-The first token of a document is predicted from end_of_document, so that no document sees another. Longer documents are
-cut into windows of `context` targets; a window's first input is the token before its first target. With a `stride` below
-`context` the windows overlap and each scores only the targets that no earlier one has scored: slower, and lower in loss.
+The first token of a document is predicted from end_of_document, so that no document sees another. Longer documents
+are cut into windows of `context` targets; a window's first input is the token before its first target. With a `stride`
+below `context` windows overlap and each scores only the targets that no earlier one has: slower, and lower in loss.
 loss = sum of nats / tokens; bits per byte = sum of nats / (ln 2 * bytes), comparable across tokenizers.
 
 Token losses are float32 (float64 for float64 models), their sums float64. Windows of like length share a batch; padding
@@ -93,11 +93,12 @@ def perplexity(
 ) -> PerplexityResult:
     """Score `tokens` with a model that lies on `device`, or with any other scorer.
 
-    batch_tokens: positions per forward pass. max_documents: that many, evenly spread over the file. stride: targets that
-    a window scores after the first; None: `context`, no overlap. Raises DataError for a vocabulary that does not fit.
+    batch_tokens: positions per forward pass. max_documents: that many, evenly spread over the file. stride: targets
+    that a window scores after the first; None: `context`, no overlap. Raises DataError for a vocabulary that does not
+    fit.
     """
     step = context if stride is None else stride
-    assert context >= 1 and 1 <= step <= context
+    assert 1 <= step <= context
     if scorer.vocab != tokens.vocab:
         raise DataError(
             str(tokens.path), f"{tokens.vocab} token ids", f"{scorer.vocab}, the scorer's", "the tokenizers differ"
@@ -181,7 +182,13 @@ def _batches(
 
 
 def _score_with_model(
-    model: LanguageModel, tokens: TokenFile, chosen: list[int], context: int, stride: int, batch_tokens: int, device: str
+    model: LanguageModel,
+    tokens: TokenFile,
+    chosen: list[int],
+    context: int,
+    stride: int,
+    batch_tokens: int,
+    device: str,
 ) -> list[float]:
     sums = torch.zeros(len(chosen), dtype=torch.float64)
     was_training = model.training

@@ -95,9 +95,7 @@ def test_recomputation_is_bit_identical_to_forward(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(("inputs", "outputs", "rank"), [(256, 256, 12), (256, 688, 17), (688, 256, 16)])
 @pytest.mark.parametrize("gain", [1.0, 0.35])
-def test_initial_variance_is_that_of_a_dense_layer(
-    inputs: int, outputs: int, rank: int, gain: float
-) -> None:
+def test_initial_variance_is_that_of_a_dense_layer(inputs: int, outputs: int, rank: int, gain: float) -> None:
     module = fresh(inputs, outputs, rank=rank, gain=gain)
     output = module(torch.randn(512, inputs))
     assert output.std().item() == pytest.approx(gain, rel=0.06)

@@ -1,8 +1,8 @@
 """The shape of a harmonic transformer, and what it weighs in closed form. No torch here.
 
-Every linear of the blocks stores r (outputs + inputs) + outputs numbers in place of outputs * inputs; r is the largest for
-which that is at most the dense count divided by `compression`. Embeddings, norms and head stay dense, so the whole model
-shrinks by less than its linears. Refuses a compression that leaves some linear without a single component.
+Every linear of the blocks stores r (outputs + inputs) + outputs numbers in place of outputs * inputs; r is the largest
+for which that is at most the dense count divided by `compression`. Embeddings, norms and head stay dense, so the whole
+model shrinks by less than its linears. Refuses a compression that leaves some linear without a single component.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class HarmonicConfig(DenseConfig):
 
     def tally(self, vocab: int) -> Tally:
         """Operations per token are those of the dense shape: the generated matrix is multiplied as one. What generating
-        costs falls due per step, see `model.tally.generation_flops`."""
+        it costs falls due per pass, not per token: `model.tally.Flops.per_pass`."""
         dense = self.dense().tally(vocab)
         stored = {"attention": 0, "feed_forward": 0}
         for name, inputs, outputs in self.linear_shapes():

@@ -1,9 +1,9 @@
 """SineLinear: a full-rank weight matrix generated from few numbers, W = diag(gain) sin(omega U V).
 
-U [out r] and V [r in] are learned coordinates of the output and input features, so an entry is a harmonic of their inner
-product: the rank of W is full although only r (out + in) + out numbers are stored (Ji et al., ICLR 2025,
-arXiv 2403.19243). W lives for one product: forward keeps U, V, gain and the input, and
-backward generates W again. Phase and sine are computed in float32 in both, only then rounded to the compute dtype.
+U [out r] and V [r in] are learned coordinates of the output and input features, so an entry is a harmonic of their
+inner product: the rank of W is full although only r (out + in) + out numbers are stored (Ji et al., ICLR 2025,
+arXiv 2403.19243). W lives for one product: forward keeps U, V, gain and the input, and backward generates W again.
+Phase and sine are computed in float32 in both, and only then rounded to the compute dtype.
 
 Memory falls, compute does not: per pass the matrix costs 2 r out in + O(out in) operations more than a stored one.
 Refuses second derivatives (`torch.autograd.function.once_differentiable`).
@@ -94,7 +94,7 @@ class SineLinear(nn.Module):
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        assert rank >= 1 and inputs >= 1 and outputs >= 1
+        assert rank >= 1, "HarmonicConfig refuses shapes without a component"
         self.inputs, self.outputs, self.rank, self.omega = inputs, outputs, rank, omega
         self.gain_scale, self.compute_dtype = gain * math.sqrt(2.0 / inputs), compute_dtype
         self.out_coordinates = nn.Parameter(torch.empty(outputs, rank))
@@ -145,16 +145,6 @@ class SineLinear(nn.Module):
     def tally(self) -> Group:
         stored = sum(parameter.numel() for parameter in self.parameters())
         return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
-
-    def generation_flops(self, *, training: bool) -> float:
-        """Operations to generate W, per pass and not per token: 2 r for the phase, sine and gain, for each entry.
-
-        training: forward, the recomputation, and the gradients of both factors and of the gain (two more products
-        with r, cosine, two multiplications and one sum).
-        """
-        entries = float(self.inputs * self.outputs)
-        forward = entries * (2 * self.rank + 2)
-        return 2 * forward + entries * (4 * self.rank + 4) if training else forward
 
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, rank={self.rank}, omega={self.omega:g}"

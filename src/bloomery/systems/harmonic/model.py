@@ -20,8 +20,6 @@ def build(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
     ) -> SineLinear:
         components = rank(inputs, outputs, config.compression)
-        return SineLinear(
-            inputs, outputs, rank=components, omega=config.omega, gain=gain, compute_dtype=compute_dtype
-        )
+        return SineLinear(inputs, outputs, rank=components, omega=config.omega, gain=gain, compute_dtype=compute_dtype)
 
     return Transformer(config.dense(), vocab, make_linear=make, compute_dtype=compute_dtype, generator=generator)

@@ -1,0 +1,47 @@
+"""Harmonic counts in closed form: how much is stored, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bloomery.model.config import DenseConfig
+from bloomery.systems.harmonic.config import HarmonicConfig, rank, stored_numbers
+
+QUICKSTART = HarmonicConfig(layers=4, width=256, heads=4, compression=10)
+
+
+def test_quickstart_by_hand() -> None:
+    """256 -> 256: r = floor((6553.6 - 256) / 512) = 12; 256 -> 688: r = 17; 688 -> 256: r = 18."""
+    tally = QUICKSTART.tally(2048)
+    assert tally.groups["attention"].stored == 4 * 4 * (12 * 512 + 256)
+    assert tally.groups["feed_forward"].stored == 4 * (2 * (17 * 944 + 688) + 18 * 944 + 256)
+    assert tally.groups["embedding"].stored == 2048 * 256
+    assert tally.dense_equivalent == DenseConfig(layers=4, width=256, heads=4).tally(2048).stored
+    linears = tally.groups["attention"].stored + tally.groups["feed_forward"].stored
+    assert linears <= 4 * (4 * 256 * 256 + 3 * 256 * 688) / 10
+
+
+@given(st.integers(2, 3000), st.integers(2, 3000), st.floats(1, 100))
+def test_rank_is_the_largest_that_keeps_the_promise(inputs: int, outputs: int, compression: float) -> None:
+    found = rank(inputs, outputs, compression)
+    allowed = inputs * outputs / compression
+    assert stored_numbers(inputs, outputs, found + 1) > allowed
+    if found >= 0:
+        assert stored_numbers(inputs, outputs, found) <= allowed
+
+
+def test_dense_keeps_the_shape() -> None:
+    config = HarmonicConfig(
+        layers=2, width=64, heads=4, kv_heads=2, feed_forward=96, tie_embeddings=False, compression=3
+    )
+    assert config.dense() == DenseConfig(layers=2, width=64, heads=4, kv_heads=2, feed_forward=96, tie_embeddings=False)
+    assert config.tally(100).flops_per_token == config.dense().tally(100).flops_per_token
+
+
+def test_compression_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"leaves key .* without a component; at most 6\.4 at this width"):
+        HarmonicConfig(layers=1, width=64, heads=8, kv_heads=1, compression=10)
+    assert HarmonicConfig(layers=1, width=64, heads=8, kv_heads=1, compression=6.4).compression == 6.4
+    with pytest.raises(ValidationError, match="basis"):
+        HarmonicConfig.model_validate({"layers": 1, "width": 64, "heads": 2, "compression": 4, "basis": "kron"})

@@ -1,0 +1,133 @@
+"""The harmonic transformer: counted twice, trained a little, cached, and with a dense twin of its size."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bloomery.engine.discover import catalogue, load
+from bloomery.model.dense import Transformer
+from bloomery.model.select import prove_cover
+from bloomery.model.tally import assert_equal, count, measure_flops
+from bloomery.model.twin import solve
+from bloomery.systems.harmonic.config import HarmonicConfig
+from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic.model import build
+
+SMALL = HarmonicConfig(layers=2, width=32, heads=2, compression=4)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> HarmonicConfig:
+    kv_heads = draw(st.integers(1, 2))
+    heads = kv_heads * draw(st.integers(1, 2))
+    try:
+        return HarmonicConfig(
+            layers=draw(st.integers(1, 2)),
+            width=heads * 2 * draw(st.integers(4, 9)),
+            heads=heads,
+            kv_heads=kv_heads,
+            feed_forward=draw(st.none() | st.integers(8, 60)),
+            tie_embeddings=draw(st.booleans()),
+            compression=draw(st.floats(1, 5)),
+        )
+    except ValidationError:
+        assume(False)
+        raise
+
+
+@settings(max_examples=20, deadline=None)
+@given(configs(), st.integers(1, 50))
+def test_closed_form_equals_the_modules(config: HarmonicConfig, vocab: int) -> None:
+    with torch.device("meta"):
+        model = build(config, vocab)
+    assert_equal(config.tally(vocab), count(model))
+    assert_equal(config.tally(vocab), model.tally())
+    assert config.tally(vocab).dense_equivalent == model.tally().dense_equivalent
+
+
+def test_generation_is_paid_per_pass_and_not_per_token() -> None:
+    with torch.device("meta"):
+        model = build(SMALL, 50)
+    linears = [module for module in model.modules() if isinstance(module, SineLinear)]
+    assert len(linears) == 7 * SMALL.layers
+    assert measure_flops(model).per_pass == sum(2 * each.rank * each.inputs * each.outputs for each in linears)
+
+
+def test_every_parameter_has_one_scale() -> None:
+    model = build(SMALL, 50)
+    prove_cover((name for name, _ in model.named_parameters()), {"scales": model.scales()})
+    groups = {scale.group for scale in model.scales().values()}
+    assert groups == {"embedding", "norm", "phase", "gain"}
+    for name, parameter in model.named_parameters():
+        if not name.endswith(("gain", "norm.weight")):
+            assert parameter.std().item() == pytest.approx(model.scales()[name].initial_scale, rel=0.4), name
+
+
+def test_initial_activations_match_the_dense_model() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 50, (4, 32))
+    config = HarmonicConfig(layers=4, width=64, heads=2, compression=4)
+    generated, dense = build(config, 50), Transformer(config.dense(), 50)
+    for name in ("query", "value", "output"):
+        seen = []
+        for model in (generated, dense):
+            sizes: list[float] = []
+            module = model.get_submodule(f"blocks.1.attention.{name}")
+            handle = module.register_forward_hook(lambda _m, _i, out, sizes=sizes: sizes.append(out.std().item()))
+            model(tokens)
+            handle.remove()
+            seen.append(sizes[0])
+        assert seen[0] == pytest.approx(seen[1], rel=0.3)
+
+
+def test_learns() -> None:
+    torch.manual_seed(0)
+    model = build(SMALL, 17)
+    scales = model.scales()
+    optimiser = torch.optim.Adam(
+        [{"params": [p], "lr": 0.1 * scales[name].initial_scale} for name, p in model.named_parameters()]
+    )
+    tokens = torch.arange(68).view(4, 17) * 3 % 17
+    losses = []
+    for _ in range(30):
+        logits = model(tokens[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_same_generator_gives_the_same_model() -> None:
+    first, second = (build(SMALL, 50, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    for here, there in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_evaluation_from_cached_weights_equals_the_training_pass(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = build(SMALL, 50, compute_dtype=dtype)
+    tokens = torch.randint(0, 50, (2, 9))
+    training = model(tokens).logits
+    with torch.inference_mode():
+        assert torch.equal(model(tokens).logits, training)
+    assert all(m.cached is not None for m in model.modules() if isinstance(m, SineLinear))
+
+
+def test_quickstart_twin() -> None:
+    config = HarmonicConfig(layers=4, width=256, heads=4, compression=10)
+    tally = config.tally(2048)
+    twin = solve(tally, config.dense(), 2048, match="stored", tolerance=0.02)
+    assert twin.width == 112
+    assert twin.tally(2048).stored == pytest.approx(tally.stored, rel=0.005)
+    assert solve(tally, config.dense(), 2048, match="flops", context=128).width == 256
+
+
+def test_is_installed() -> None:
+    system = catalogue.system("harmonic")
+    assert load(system.config) is HarmonicConfig
+    assert load(system.build) is build
