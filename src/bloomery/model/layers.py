@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bloomery.measure import Group
+from bloomery.model import eager
 from bloomery.model.interface import Scale
 
 QUERY_BLOCK = 128
@@ -87,6 +88,11 @@ class Linear(nn.Module):
         return Group(self.weight.numel(), self.weight.numel(), flops_per_token=2.0 * self.weight.numel())
 
 
+def by_hand(x: Tensor) -> bool:
+    """Whether the hand-derived gradients of eager.py are to be used: uncompiled on CPU."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + epsilon) * gain, statistics in float32 (Zhang and Sennrich 2019)."""
 
@@ -96,6 +102,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        if by_hand(x):
+            return cast(Tensor, eager.Normalise.apply(x, self.weight, self.epsilon))
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
 
 
@@ -132,10 +140,12 @@ def positions(
 
 def rotate(x: Float[Tensor, "b t n d"], where: Positions, scale: float = 1.0) -> Float[Tensor, "b n t d"]:
     """Turn each pair of features by its position's angle, and put heads before time."""
+    cosine, sine = where.cosine * scale, where.sine * scale
+    if by_hand(x):
+        return cast(Tensor, eager.Rotate.apply(x, cosine.to(x.dtype), sine.to(x.dtype)))
     half = x.shape[-1] // 2
     x = x.transpose(1, 2)
     a, b = x[..., :half], x[..., half:]
-    cosine, sine = where.cosine * scale, where.sine * scale
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
 
 
@@ -148,11 +158,16 @@ def attend(
     """Causal attention of the last q of k tokens. `query` is already divided by sqrt(d). n is a multiple of m:
     query heads n*m..., share a key head (grouped-query attention). Heads are joined in the result."""
     batch, heads, queries, width = query.shape
-    if query.device.type == "cpu":
+    causal = queries == key.shape[2] and where.window is None and where.segments is None
+    if causal and by_hand(query):
+        groups = batch * key.shape[1]
+        stacked = query.reshape(groups, heads // key.shape[1], queries, width)
+        keys, values = key.reshape(groups, queries, width), value.reshape(groups, queries, width)
+        out = cast(Tensor, eager.CausalAttention.apply(stacked, keys, values, QUERY_BLOCK)).view(query.shape)
+    elif query.device.type == "cpu":
         out = _attend_in_blocks(query, key, value, where)
     else:
         bias = None
-        causal = queries == key.shape[2] and where.window is None and where.segments is None
         if not causal:
             bias = visible(where, 0, queries, 0, key.shape[2], query.device)
         out = F.scaled_dot_product_attention(

@@ -56,16 +56,23 @@ class _ChunkedCrossEntropy(Function):
             valid = wanted != IGNORE
             index = wanted.clamp(min=0)[:, None]
             logits = (chunk @ matrix.T).to(statistics)
-            log_probability = torch.log_softmax(logits, dim=-1)
-            total -= (log_probability.gather(1, index)[:, 0] * valid).sum()
+            highest, of_wanted = logits.amax(1), logits.gather(1, index)[:, 0]
+            slope = torch.softmax(logits, dim=-1)
+            # log sum exp = highest logit - log of its probability, which is at least 1/v: nothing underflows.
+            total += (highest - slope.amax(1).log_() - of_wanted).masked_fill_(~valid, 0.0).sum()
             if hidden_gradient is None and weight_gradient is None:
                 continue
-            slope = log_probability.exp_()
             slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=statistics))
-            slope = slope.mul_(valid[:, None]).to(compute_dtype)
+            if not valid.all():
+                slope.mul_(valid[:, None])
+            slope = slope.to(compute_dtype)
             if hidden_gradient is not None:
                 hidden_gradient[start : start + rows] = slope @ matrix
-            if weight_gradient is not None:
+            if weight_gradient is None:
+                continue
+            if compute_dtype == statistics:
+                weight_gradient.addmm_(slope.T, chunk)
+            else:
                 weight_gradient += slope.T @ chunk
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total.to(statistics)
