@@ -1,9 +1,9 @@
 """The dense control that weighs as much as a given model. Pure arithmetic on closed-form tallies; no torch here.
 
-Layers and heads are the template's. Widths go in steps of two features per head (rotary positions turn pairs), multiples
-of eight first; for each, the feed-forward width is solved for, in the roundest numbers that come within half a per cent.
-Taken is the width that bends the template's ratio of feed-forward to width least. Refuses a target that no such shape
-meets within the tolerance: a control of another size would be no control.
+Layers and heads are the template's. Widths go in steps of two features per head (rotary positions turn pairs), those
+that are multiples of eight first; for each the feed-forward width is solved for, in the roundest numbers within half a
+per cent. Taken is the width that bends the template's ratio of feed-forward to width least. Refuses a target that no
+such shape meets within the tolerance: a control of another size would be no control.
 """
 
 from __future__ import annotations
