@@ -47,7 +47,8 @@ def test_lists_runs_with_stages_verdicts_and_measurements(tmp_path: Path) -> Non
     assert (run.folder, run.plan, run.mode, run.status, run.exit_code) == (
         folder, "harmonic/quickstart", "confirmatory", "passed", 0,
     )  # fmt: skip
-    stages = [(row.attempt, row.fingerprint, row.verdict, row.action, row.rule) for row in store.stages_of(tmp_path, run.run)]
+    attempts = store.stages_of(tmp_path, run.run)
+    stages = [(row.attempt, row.fingerprint, row.verdict, row.action, row.rule) for row in attempts]
     assert stages == [(1, "f1", "fail", "retry", "plateau"), (2, "f2", "pass", "go_on", "")]
     verdicts = store.verdicts_of(tmp_path, run.run)
     assert [(stage, attempt, one["words"]) for stage, attempt, one in verdicts] == [

@@ -93,10 +93,10 @@ def total(prices: Iterable[Price]) -> Price:
 
 def overruns(planned: Price, caps: Budget) -> tuple[str, ...]:
     """Caps that the plan itself will not keep, in words; a warning, as prices are estimates."""
-    out = list(_over(planned.amounts, caps, "is planned"))
+    out = list(_over(planned.amounts, caps, "planned"))
     for what, amount, cap in (("memory", planned.memory_bytes, caps.memory), ("disk", planned.disk_bytes, caps.disk)):
         if cap is not None and amount > cap:
-            out.append(f"{what}: about {about_bytes(amount)} is planned, the cap is {format_bytes(cap)}")
+            out.append(f"{what}: about {about_bytes(amount)} planned, the cap is {format_bytes(cap)}")
     return tuple(out)
 
 
@@ -161,10 +161,10 @@ class Ledger:
 
     def exceeded(self, stage: str = "") -> str | None:
         """The first cap that is exceeded, of the run or of this stage, in words; None while there is room."""
-        for reason in _over(self._total, self.caps, "is spent"):
+        for reason in _over(self._total, self.caps, "spent"):
             return reason
         if stage in self.stage_caps:
-            for reason in _over(self._by_stage.get(stage, Amounts()), self.stage_caps[stage], "is spent"):
+            for reason in _over(self._by_stage.get(stage, Amounts()), self.stage_caps[stage], "spent"):
                 return f"stage {stage}: {reason}"
         return None
 
