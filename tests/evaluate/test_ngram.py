@@ -1,6 +1,7 @@
 """N-gram tables against the textbook formula with dictionaries, and against what a distribution must be."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,12 @@ def test_longer_histories_help_on_text_that_has_them() -> None:
     assert losses[4] < losses[2] + 0.1  # the chain has two tokens of memory: more must not hurt
 
 
+def test_rows_shorter_than_the_order_lower_it() -> None:
+    table = NGram.fit([np.array([0, 0]), np.array([0, 1])], order=5, vocab=VOCAB)
+    assert table.order == 2
+    assert np.exp(table.logprobs(torch.tensor([[0, 0, 3]]))).sum(-1).numpy() == pytest.approx(1)
+
+
 def test_a_text_read_twice_is_the_same_evidence() -> None:
     train, held_out = draw(2000), draw(500, seed=0)
     once = NGram.fit([train], order=3, vocab=VOCAB)
@@ -148,7 +155,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
 
 def test_tally_counts_what_is_stored() -> None:
     text = draw(500)
-    bigrams = len(set(zip(text[:-1], text[1:], strict=True)))
+    bigrams = len(set(pairwise(text.tolist())))
     tally = NGram.fit([text], order=2, vocab=VOCAB).tally()
     assert tally.stored == VOCAB + 2 * bigrams
     assert tally.bytes == pytest.approx(4 * VOCAB + 12 * bigrams)

@@ -42,10 +42,11 @@ class NGram:
     """A count table as a scorer: `logprobs` for any prefix, `document_logprobs` for targets alone."""
 
     def __init__(self, vocab: int, unigrams: Integers, levels: Sequence[tuple[Integers, Integers]]) -> None:
-        """unigrams [v]: adjusted counts. levels: (sorted keys, adjusted counts) of the orders from two on."""
-        self.vocab, self.order = vocab, 1 + len(levels)
+        """unigrams [v]: adjusted counts. levels: (sorted keys, adjusted counts) of the orders from two on; an order that no
+        row is long enough for is left out."""
         self._unigrams = unigrams
-        self._levels = tuple(levels)
+        self._levels = tuple((keys, counts) for keys, counts in levels if len(keys))
+        self.vocab, self.order = vocab, 1 + len(self._levels)
         alpha, gamma = _interpolation(np.zeros(vocab, dtype=np.int64), unigrams, 1)
         self._probability = alpha + gamma[0] / vocab
         self._alpha: list[Reals] = []
@@ -117,8 +118,6 @@ class NGram:
 
     def _find(self, keys: Integers, contexts: Integers, tokens: Integers) -> Integers:
         """The place of (context, token) among `keys`, or -1."""
-        if len(keys) == 0:
-            return np.full(len(tokens), -1, dtype=np.int64)
         wanted = contexts * self.vocab + tokens
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return np.where((contexts >= 0) & (keys[at] == wanted), at, -1)
@@ -131,7 +130,7 @@ class NGram:
         for ends, (keys, _), alpha, gamma in levels:
             context = ends[:-1]
             at = self._find(keys, context, targets)
-            own = np.where(at >= 0, alpha[at], 0.0) if len(keys) else np.zeros(len(targets))
+            own = np.where(at >= 0, alpha[at], 0.0)
             probability = np.where(context >= 0, own + gamma[context] * probability, probability)
         return np.log(probability)
 
@@ -139,16 +138,15 @@ class NGram:
         """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
         rows = tokens.cpu().numpy().astype(np.int64)
         out = np.empty((*rows.shape, self.vocab))
-        for row, found in zip(rows, out, strict=True):
-            found[:] = self._probability
-            for ends, (keys, _), alpha, gamma in zip(
-                self._contexts(row), self._levels, self._alpha, self._gamma, strict=False
-            ):
+        out[:] = self._probability
+        for number, row in enumerate(rows):
+            levels = zip(self._contexts(row), self._levels, self._alpha, self._gamma, strict=False)
+            for ends, (keys, _), alpha, gamma in levels:
                 for position, context in enumerate(ends):
                     if context >= 0:
                         start, stop = np.searchsorted(keys, (context * self.vocab, (context + 1) * self.vocab))
-                        found[position] *= gamma[context]
-                        found[position, keys[start:stop] - context * self.vocab] += alpha[start:stop]
+                        out[number, position] *= gamma[context]
+                        out[number, position, keys[start:stop] - context * self.vocab] += alpha[start:stop]
         return torch.from_numpy(np.log(out)).to(tokens.device)
 
     def tally(self) -> Tally:
@@ -211,7 +209,7 @@ def _interpolation(contexts: Integers, counts: Integers, n_contexts: int) -> tup
 
 
 def discounts_of(counts: Integers) -> tuple[float, float, float]:
-    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, equation 26)."""
+    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, eq. 26)."""
     once, twice, thrice, four = (int((counts == times).sum()) for times in (1, 2, 3, 4))
     if min(once, twice, thrice) == 0:
         return FALLBACK_DISCOUNTS
