@@ -247,7 +247,7 @@ def _overlap(folder: Path, splits: Sequence[str]) -> dict[str, dict[str, float]]
 def _put_in_place(temporary: Path, out: Path) -> None:
     """Rename; where another process has just made the same, theirs stays."""
     with contextlib.suppress(DataError):
-        if Prepared.open(out).manifest == Prepared.open(temporary).manifest:
+        if Prepared.open(out, verify=True).manifest == Prepared.open(temporary).manifest:
             shutil.rmtree(temporary)
             return
     aside = temporary.with_suffix(".old")

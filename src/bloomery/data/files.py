@@ -21,7 +21,7 @@ from bloomery.errors import DataError, MissingExtra, nearest
 
 TEXT_PATTERNS = ("*.txt", "*.md", "*.rst")
 Cut = Literal["file", "paragraph", "line"]
-_PARAGRAPH_END = re.compile(r"(?<=\n)[ \t]*\n+")
+_PARAGRAPH_END = re.compile(r"(?<=\n)(?:[ \t\r]*\n)+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Shares that do not sum to one within 1e-6, parts of different tokenizers and cor
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,11 +202,23 @@ def permute(index: int, count: int, key: int) -> int:
     bits = (count - 1).bit_length()
     right_bits = bits // 2
     high, low = (1 << (bits - right_bits)) - 1, (1 << right_bits) - 1
+    keys = _round_keys(key)
     while True:
         left, right = index >> right_bits, index & low
-        for turn in (0, 2, 4):
-            left ^= _mix(key + turn, right) & high
-            right ^= _mix(key + turn + 1, left) & low
+        for one, other in keys:
+            left ^= _scramble(right ^ one) & high
+            right ^= _scramble(left ^ other) & low
         index = (left << right_bits) | right
         if index < count:
             return index
+
+
+@functools.lru_cache(maxsize=256)
+def _round_keys(key: int) -> tuple[tuple[int, int], ...]:
+    return tuple((_mix(key, turn), _mix(key, turn + 1)) for turn in (0, 2, 4))
+
+
+def _scramble(value: int) -> int:
+    """28 bits of a 64-bit value, by two multiplications: the round function."""
+    value = value * 0x9E3779B97F4A7C15 & _MASK64
+    return ((value ^ value >> 29) * 0xBF58476D1CE4E5B9 & _MASK64) >> 36

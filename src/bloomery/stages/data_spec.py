@@ -186,8 +186,9 @@ def parse_data(data: Mapping[str, Any]) -> DataSpec:
     problems: list[BloomeryError] = []
     tokenizer = _parse(data, "tokenizer", "kind", TOKENIZERS, problems)
     sets: dict[str, SetSettings] = {}
+    misspelt = _misspelt_tokenizer(data)
     for name in data:
-        if name == "tokenizer":
+        if name in ("tokenizer", misspelt):
             continue
         if not _is_set_name(name):
             problems.append(PlanError(str(name), "this cannot name a set", "a letter, then letters, digits, - or _"))
@@ -196,7 +197,7 @@ def parse_data(data: Mapping[str, Any]) -> DataSpec:
         if found is not None:
             sets[name] = found
             problems.extend(_sense(name, found))
-    if len(data) - ("tokenizer" in data) == 0:
+    if not data.keys() - {"tokenizer", misspelt}:
         problems.append(PlanError("", "no text is named", "at least one set", "corpus: {source: stdlib}"))
     spec = DataSpec(tokenizer, sets) if tokenizer is not None else None
     if spec is not None and not problems and isinstance(tokenizer, BpeSettings | WordsSettings):
@@ -210,8 +211,8 @@ def parse_data(data: Mapping[str, Any]) -> DataSpec:
 def _parse(data: Mapping[str, Any], key: str, tag: str, kinds: Mapping[str, Any], problems: list[BloomeryError]) -> Any:
     """The settings at data[key], of the class that its `tag` names, or None and a problem more."""
     if key not in data:
-        close = next((name for name in data if nearest(str(name), [key]).startswith("did")), "")
-        hint = f"is '{close}' meant?" if close else "tokenizer: {kind: bpe, vocab: 4096}"
+        meant = _misspelt_tokenizer(data)
+        hint = f"is '{meant}' meant?" if meant else "tokenizer: {kind: bpe, vocab: 4096}"
         problems.append(PlanError("", f"'{key}' is missing", f"the key '{key}'", hint))
         return None
     raw = data[key]
@@ -222,7 +223,9 @@ def _parse(data: Mapping[str, Any], key: str, tag: str, kinds: Mapping[str, Any]
     if not isinstance(kind, str) or kind not in kinds:
         where = f"{key}.{tag}" if tag in raw else key
         found = f"unknown {tag} {show(kind)}" if tag in raw else f"'{tag}' is missing"
-        hint = f"{{source: hub, name: {kind}}}" if tag == "source" and kind in PRESETS else nearest(str(kind), kinds)
+        hint = nearest(str(kind), kinds)
+        if tag == "source" and isinstance(kind, str) and kind in PRESETS:
+            hint = f"{{source: hub, name: {kind}}}"
         problems.append(PlanError(where, found, "one of: " + ", ".join(kinds), hint))
         return None
     try:
@@ -230,6 +233,15 @@ def _parse(data: Mapping[str, Any], key: str, tag: str, kinds: Mapping[str, Any]
     except ValidationError as error:
         problems.extend(translate(error, kinds[kind], data, {}, (key,)))
         return None
+
+
+def _misspelt_tokenizer(data: Mapping[str, Any]) -> str | None:
+    """The key that was meant to be `tokenizer`, where there is none: one mistake is one error."""
+    for name, settings in data.items():
+        is_set = not isinstance(settings, Mapping) or "source" in settings
+        if "tokenizer" not in data and not is_set and nearest(str(name), ["tokenizer"]).startswith("did"):
+            return name
+    return None
 
 
 def _is_set_name(name: object) -> bool:
