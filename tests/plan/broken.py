@@ -63,7 +63,7 @@ _EDITS: list[tuple[str, str, str, str, str]] = [
     ("share-above-one", "tolerance: 2%", "tolerance: 200%", "8:", "more than the whole"),
     ("wrong-type", "seeds: [0, 1]", "seeds: two", "6:", "a list"),
     ("wrong-choice", "match: stored", "match: storde", "8:", "did you mean 'stored'?"),
-    ("wrong-operator", 'op: "<", value: 60', 'op: "=<", value: 60', "35:", "'<='"),
+    ("wrong-operator", 'op: "<", value: 60', 'op: "=<", value: 60', "35:", "did you mean '<='?"),
     ("not-a-boolean", "    needs: {model", "    optional: yes\n    needs: {model", "34:", "true or false"),
     ("stage-without-kind", "    kind: evaluate\n", "", "32:", "without `kind`"),
     # What stands under config belongs to the kind

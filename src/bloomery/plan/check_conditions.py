@@ -13,7 +13,7 @@ from bloomery.measure import Emitted
 from bloomery.plan import check_enough, metrics
 from bloomery.plan.check_stages import named_stage, parse_reference
 from bloomery.plan.look import Asked, Look, Placed, asked, claimed
-from bloomery.plan.problems import descend
+from bloomery.plan.problems import closest, descend
 from bloomery.plan.units import unit_written
 from bloomery.plan.yaml_text import KeyPath
 
@@ -185,7 +185,7 @@ def _declared(look: Look, found: Asked, placed: Placed) -> None:
         declared = _of_suite(look, source)
         if declared is not None and metrics.find(name, declared) is None:
             what = f"the suite '{source}' does not measure {name}"
-            look.problem(path, what, f"one of: {', '.join(sorted(declared))}", nearest(name, declared))
+            look.problem(path, what, f"one of: {', '.join(sorted(declared))}", closest(name, declared))
         outputs = look.outputs(placed)
         if outputs is not None and "model" not in outputs:
             look.problem(path, f"a suite judges a model, and '{placed.id}' hands none on", "a stage with a model")
@@ -197,7 +197,7 @@ def _declared(look: Look, found: Asked, placed: Placed) -> None:
     if metrics.find(name, known) is None:
         every = [*known, *(full for suite in look.plan.suites for full in _of_suite(look, suite) or ())]
         expected = "a metric of the stage's kind (" + ", ".join(sorted(own or metrics.ENGINE)) + ") or of a suite"
-        look.problem(path, f"nothing measures {name}", expected, nearest(name, every))
+        look.problem(path, f"nothing measures {name}", expected, closest(name, every))
 
 
 def _own(look: Look, placed: Placed) -> Mapping[str, Emitted] | None:

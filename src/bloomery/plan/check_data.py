@@ -13,6 +13,7 @@ from bloomery.errors import BloomeryError, PlanError, Problems, nearest
 from bloomery.plan import metrics
 from bloomery.plan.check_stages import parse_reference
 from bloomery.plan.look import Look, Placed, asked
+from bloomery.plan.problems import closest
 from bloomery.plan.schema import Budget
 from bloomery.plan.units import UnitError, format_count, format_seconds, parse_share
 from bloomery.plan.yaml_text import KeyPath
@@ -25,14 +26,14 @@ def check(look: Look) -> None:
     for name, suite in look.plan.suites.items():
         path: KeyPath = ("suites", name)
         if look.offered((*path, "kind"), suite.kind, look.catalogue.suites(), "suite kind"):
-            settings = _settings(look, path, ("kind", "through"))
+            settings = _settings(look, "suites", name, ("kind", "through"))
             look.typed(path, look.catalogue.suites()[suite.kind].config_model(), settings)
         if suite.data is not None:
             _part(look, (*path, "data"), suite.data)
     for name, baseline in look.plan.baselines.items():
         path = ("baselines", name)
         if look.offered((*path, "kind"), baseline.kind, look.catalogue.baselines(), "baseline kind"):
-            look.typed(path, look.catalogue.baselines()[baseline.kind], _settings(look, path, ("kind",)))
+            look.typed(path, look.catalogue.baselines()[baseline.kind], _settings(look, "baselines", name, ("kind",)))
     for name in look.plan.inputs:
         _input(look, name)
     for placed in look.stages:
@@ -41,8 +42,7 @@ def check(look: Look) -> None:
     _budgets(look)
 
 
-def _settings(look: Look, path: KeyPath, without: tuple[str, ...]) -> dict[str, Any]:
-    section, name = path
+def _settings(look: Look, section: str, name: str, without: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in look.loaded.raw[section][name].items() if key not in without}
 
 
@@ -99,7 +99,7 @@ def _part(look: Look, path: KeyPath, text: str, further: Mapping[str, Any] | Non
         return
     splits = look.splits.get(name)
     if split and splits and split not in splits:
-        look.problem(path, f"'{name}' has no split '{split}'", f"one of: {', '.join(splits)}", nearest(split, splits))
+        look.problem(path, f"'{name}' has no split '{split}'", f"one of: {', '.join(splits)}", closest(split, splits))
 
 
 def _mixture(look: Look, placed: Placed) -> None:

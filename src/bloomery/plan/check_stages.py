@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bloomery.errors import nearest
 from bloomery.plan.look import Look, Placed
+from bloomery.plan.problems import closest
 from bloomery.plan.yaml_text import KeyPath
 
 _REFERENCE = re.compile(r"(?P<stage>[\w-]+)(?:@(?P<arm>[\w-]+))?(?:\.(?P<output>[\w-]+))?", re.ASCII)
@@ -82,10 +83,24 @@ def _settings(look: Look, placed: Placed) -> None:
     kind = placed.spec.kind
     if kind is None or not look.offered((*placed.path, "kind"), kind, look.catalogue.kinds(), "stage kind"):
         return
+    if _unbuildable(look, placed):
+        return
     model = look.catalogue.kinds()[kind].config_model()
     config = look.typed((*placed.path, "config"), model, placed.spec.config)
     if config is not None:
         look.config.setdefault(placed.id, config)
+
+
+def _unbuildable(look: Look, placed: Placed) -> bool:
+    """Whether the system that the stage builds on is not offered: then its settings mean nothing yet."""
+    model = placed.spec.config.get("model")
+    system = model.get("system") if isinstance(model, Mapping) else None
+    if system is None:
+        return look.plan.system not in look.catalogue.systems()
+    if not isinstance(system, str):
+        return False
+    path: KeyPath = (*placed.path, "config", "model", "system")
+    return not look.offered(path, system, look.catalogue.systems(), "system")
 
 
 def _arms(look: Look, placed: Placed) -> None:
@@ -130,7 +145,7 @@ def _accepted(look: Look, placed: Placed) -> None:
             known = ", ".join(sorted(accepted)) or "none"
             path = (*placed.path, "needs", name)
             look.problem(
-                path, f"{placed.spec.kind} takes no input '{name}'", f"one of: {known}", nearest(name, accepted)
+                path, f"{placed.spec.kind} takes no input '{name}'", f"one of: {known}", closest(name, accepted)
             )
     for name, required in accepted.items():
         if required and name not in placed.spec.needs:
@@ -163,11 +178,12 @@ def _reference(look: Look, placed: Placed, name: str, text: str, path: KeyPath) 
         wanted = reference.output or (name if name in outputs else "model")
         if wanted not in outputs:
             found = f"'{target.id}' hands on no '{wanted}'"
-            look.problem(path, found, "one of: " + (", ".join(sorted(outputs)) or "nothing"), nearest(wanted, outputs))
+            look.problem(path, found, "one of: " + (", ".join(sorted(outputs)) or "nothing"), closest(wanted, outputs))
             return
     if not placed.spec.optional and may_be_absent(look, target, reference.output or "model", name):
-        why = "only exists if it passed" if reference.output == "passed" else "is absent when it is not promoted"
-        what = f"'{text}' may be absent: '{target.id}' is optional and this {why}"
+        passed = reference.output == "passed"
+        why = "exists only if it passed" if passed else f"'{target.id}' is optional and has no input to hand on instead"
+        what = f"'{text}' may be absent: {why}"
         look.problem(
             path, what, "something that always exists", f"make '{placed.id}' optional too, or need another output"
         )

@@ -36,7 +36,7 @@ def set_path(raw: dict[str, Any], path: str, value: Any) -> KeyPath:
     """Set one value of the whole plan in place; returns where it went. Raises PlanError whose `where` is the path."""
     segments = _segments(path)
     if segments[0] != "stages":
-        return _assign(raw, segments, value, path)
+        return _assign(raw, segments, value, path, dotted_below_set=True)
     found = locate_stage(raw, segments[1]) if len(segments) > 1 else None
     if found is None:
         ids = stage_ids(raw)
@@ -46,7 +46,7 @@ def set_path(raw: dict[str, Any], path: str, value: Any) -> KeyPath:
     prefix, stage = found
     if len(segments) == 2:
         raise PlanError(path, "a whole stage", f"one of its keys, such as stages.{segments[1]}.config.KEY")
-    return (*prefix, *_assign(stage, segments[2:], value, path))
+    return (*prefix, *_assign(stage, segments[2:], value, path, dotted_below_set=True))
 
 
 def locate_stage(raw: Mapping[str, Any], stage_id: str) -> tuple[KeyPath, dict[str, Any]] | None:
@@ -108,30 +108,36 @@ def _segments(path: str) -> list[str]:
     return segments
 
 
-def _assign(root: dict[str, Any], segments: list[str], value: Any, path: str) -> KeyPath:
-    """Set root[segments...]; below a `set` the rest of the path is one key, as patches have dotted keys."""
+def _assign(
+    root: dict[str, Any], segments: list[str], value: Any, path: str, *, dotted_below_set: bool = False
+) -> KeyPath:
+    """Set root[segments...]. In the whole plan what follows a `set` is one key, as patches have dotted keys."""
     node: Any = root
     out: list[str | int] = []
-    for index, segment in enumerate(segments):
-        last = index == len(segments) - 1
-        if isinstance(node, list):
-            if not segment.isdigit() or int(segment) >= len(node):
-                at = ".".join(segments[:index])
-                raise PlanError(path, f"'{segment}' is no item of {at}", f"a number from 0 to {len(node) - 1}")
-            key: str | int = int(segment)
-        else:
-            key = segment
-        if out and out[-1] == "set" and not isinstance(node, list):
-            key, last = ".".join(segments[index:]), True
+    for index, segment in enumerate(segments[:-1]):
+        if dotted_below_set and segment == "set" and isinstance(node, dict):
+            segments = [*segments[: index + 1], ".".join(segments[index + 1 :])]
+        key = _key(node, segment, segments[:index], path)
         out.append(key)
-        if last:
-            node[key] = value
-            return tuple(out)
-        below = node[key] if isinstance(node, list) else node.get(key)
+        below: Any = node[key] if isinstance(node, list) else node.get(key)
         if below is None:
             below = node[key] = {}
         if not isinstance(below, dict | list):
             at = ".".join(segments[: index + 1])
             raise PlanError(path, f"{at} is {below!r} and holds no keys", f"a path that ends at {at}")
         node = below
-    raise AssertionError("a path has at least one segment")
+        if len(segments) == index + 2:
+            break
+    key = _key(node, segments[-1], segments[:-1], path)
+    node[key] = value
+    return (*out, key)
+
+
+def _key(node: Any, segment: str, before: list[str], path: str) -> Any:
+    """The segment as a key of a mapping, or as a number of a list."""
+    if not isinstance(node, list):
+        return segment
+    if segment.isdecimal() and int(segment) < len(node):
+        return int(segment)
+    expected = f"a number from 0 to {len(node) - 1}" if node else "another path: the list is empty"
+    raise PlanError(path, f"'{segment}' is no item of {'.'.join(before)}", expected)

@@ -7,7 +7,7 @@ also a missing one.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -32,9 +32,9 @@ _KINDS = {
 def dotted(raw: Any, path: KeyPath) -> str:
     """The key path as `--set` would take it: stages by their id."""
     out: list[str] = []
-    node = raw
+    node: Any = raw
     for part in path:
-        node = node[part] if _holds(node, part) else None
+        node = descend(node, (part,))
         inside_stages = bool(out) and out[-1] == "stages" and isinstance(part, int)
         stage_id = node.get("id") if inside_stages and isinstance(node, Mapping) else None
         out.append(stage_id if isinstance(stage_id, str) else str(part))
@@ -88,7 +88,7 @@ def _error(detail: ErrorDetails, path: KeyPath, model: Any, place: str) -> PlanE
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _keys(model, path[:-1])
-        hint = nearest(str(path[-1]), known)
+        hint = closest(str(path[-1]), known)
         expected = f"one of: {', '.join(known)}" if known else ""
         return PlanError(place, f"unknown key '{path[-1]}'", expected, hint)
     if kind == "missing":
@@ -102,8 +102,7 @@ def _error(detail: ErrorDetails, path: KeyPath, model: Any, place: str) -> PlanE
     if kind in ("literal_error", "enum"):
         choices = str(context["expected"])
         names = [choice.strip(" '") for choice in choices.replace(" or ", ",").split(",")]
-        hint = nearest(value, names) if isinstance(value, str) and len(value) > 2 else ""
-        return PlanError(place, f"found {show(value)}", choices, hint if hint.startswith("did") else "")
+        return PlanError(place, f"found {show(value)}", choices, _choice(value, names))
     if kind == "too_short":
         return PlanError(place, f"found {show(value)}", f"at least {context['min_length']} of them")
     if kind == "string_pattern_mismatch":
@@ -113,6 +112,20 @@ def _error(detail: ErrorDetails, path: KeyPath, model: Any, place: str) -> PlanE
         return PlanError(place, f"found {show(value)}", expected)
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return PlanError(place, f"found {show(value)}", message)
+
+
+def _choice(value: Any, names: list[str]) -> str:
+    if not isinstance(value, str):
+        return ""
+    if value[::-1] in names:
+        return f"did you mean '{value[::-1]}'?"
+    return closest(value, names) if len(value) > 2 else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` or nothing, for errors that list what is known anyway."""
+    hint = nearest(name, known)
+    return hint if hint.startswith("did") else ""
 
 
 def show(value: Any) -> str:
@@ -158,7 +171,7 @@ def descend(raw: Any, path: KeyPath) -> Any:
 
 
 def _near(one: str, other: str) -> bool:
-    return nearest(one, [other]).startswith("did")
+    return bool(closest(one, [other]))
 
 
 def _keys(model: Any, path: KeyPath) -> list[str]:

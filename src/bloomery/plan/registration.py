@@ -68,9 +68,13 @@ class Registration:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Registration:
-        lists = {name: tuple(data.get(name, ())) for name in ("prediction", "fail_conditions", "changed")}
-        optional = {name: data.get(name) for name in ("commit", "variable", "why", "before")}
-        required = {name: data[name] for name in ("plan", "digest", "time", "hypothesis", "control", "canonical")}
+        lists: dict[str, Any] = {
+            name: tuple(data.get(name, ())) for name in ("prediction", "fail_conditions", "changed")
+        }
+        optional: dict[str, Any] = {name: data.get(name) for name in ("commit", "variable", "why", "before")}
+        required: dict[str, Any] = {
+            name: data[name] for name in ("plan", "digest", "time", "hypothesis", "control", "canonical")
+        }
         return Registration(**required, **optional, **lists)
 
 
@@ -84,9 +88,9 @@ def read(log: Path) -> tuple[Registration, ...]:
         try:
             record = Registration.from_json(json.loads(line))
             plain = json.loads(record.canonical)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ArtifactError(place, "a damaged line", "a registration", hint) from None
-        if digest(plain) != record.digest or (found and record.before != found[-1].digest):
+        if digest(plain) != record.digest or record.before != (found[-1].digest if found else None):
             raise ArtifactError(place, "does not fit its digest", f"sha256 {record.digest[:12]}", hint)
         found.append(record)
     return tuple(found)
