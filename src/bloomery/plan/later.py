@@ -18,7 +18,7 @@ def check(look: Look) -> None:
                 look.later(("inputs", name, kind), f"inputs from a {kind} are not yet runnable")
     for name, suite in plan.suites.items():
         if suite.through:
-            look.later(("suites", name, "through"), "`through` codecs is not yet runnable")
+            look.later(("suites", name, "through"), "`through` is not yet runnable")
     for placed in look.stages:
         _stage(look, placed)
 

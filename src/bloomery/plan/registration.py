@@ -22,6 +22,9 @@ from bloomery.plan.load import Loaded
 from bloomery.plan.schema import StageSpec
 from bloomery.plan.words import control_words, rule_words, words
 
+LOG = "registration.jsonl"
+"""Its name in a run folder."""
+
 State = Literal["exploratory", "unregistered", "registered", "changed"]
 
 
