@@ -42,8 +42,8 @@ class NGram:
     """A count table as a scorer: `logprobs` for any prefix, `document_logprobs` for targets alone."""
 
     def __init__(self, vocab: int, unigrams: Integers, levels: Sequence[tuple[Integers, Integers]]) -> None:
-        """unigrams [v]: adjusted counts. levels: (sorted keys, adjusted counts) of the orders from two on; an order that no
-        row is long enough for is left out."""
+        """unigrams [v]: adjusted counts. levels: (sorted keys, adjusted counts) of the orders from two on; an order
+        that no row is long enough for is left out."""
         self._unigrams = unigrams
         self._levels = tuple((keys, counts) for keys, counts in levels if len(keys))
         self.vocab, self.order = vocab, 1 + len(self._levels)

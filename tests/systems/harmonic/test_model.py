@@ -6,7 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.engine.discover import catalogue, load
+from bloomery.evaluate.sample import generate
 from bloomery.model.dense import Transformer
 from bloomery.model.select import prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
@@ -116,6 +118,19 @@ def test_evaluation_from_cached_weights_equals_the_training_pass(dtype: torch.dt
     with torch.inference_mode():
         assert torch.equal(model(tokens).logits, training)
     assert all(m.cached is not None for m in model.modules() if isinstance(m, SineLinear))
+
+
+def test_generation_with_cache_equals_generation_without() -> None:
+    torch.manual_seed(1)
+    model = build(SMALL, 257)
+    with torch.no_grad():
+        model.get_parameter("embedding").mul_(30)  # far from uniform
+    texts = [
+        generate(model, BytesTokenizer(), "def f(x):", max_tokens=40, temperature=0, use_cache=use_cache)
+        for use_cache in (True, False)
+    ]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 10
 
 
 def test_quickstart_twin() -> None:
