@@ -224,8 +224,9 @@ def _parse(data: Mapping[str, Any], key: str, tag: str, kinds: Mapping[str, Any]
         where = f"{key}.{tag}" if tag in raw else key
         found = f"unknown {tag} {show(kind)}" if tag in raw else f"'{tag}' is missing"
         hint = nearest(str(kind), kinds)
+        hint = hint if hint.startswith("did") else ""  # the names stand in `expected` already
         if tag == "source" and isinstance(kind, str) and kind in PRESETS:
-            hint = f"{{source: hub, name: {kind}}}"
+            hint = f"did you mean {{source: hub, name: {kind}}}?"
         problems.append(PlanError(where, found, "one of: " + ", ".join(kinds), hint))
         return None
     try:
