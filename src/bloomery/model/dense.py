@@ -50,7 +50,7 @@ class Block(nn.Module):
     def __init__(self, config: DenseConfig, make: LinearFactory, name: str, compute_dtype: torch.dtype) -> None:
         super().__init__()
         residual = 1.0 / math.sqrt(2 * config.layers)
-        self.attention_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.attention_norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
         self.attention = Attention(
             config.width,
             config.heads,
@@ -60,7 +60,7 @@ class Block(nn.Module):
             residual=residual,
             compute_dtype=compute_dtype,
         )
-        self.feed_forward_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.feed_forward_norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
         self.feed_forward = FeedForward(
             config.width,
             config.feed_forward_width,
@@ -104,7 +104,7 @@ class Transformer(LanguageModel):
         self.blocks = nn.ModuleList(
             Block(config, make_linear, f"blocks.{layer}", compute_dtype) for layer in range(config.layers)
         )
-        self.norm = RMSNorm(config.width, config.norm_epsilon)
+        self.norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
         self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(vocab, config.width))
         initialise(self, generator)
 

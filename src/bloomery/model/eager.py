@@ -18,20 +18,21 @@ class Normalise(Function):
     """y = x r w with r = (mean(x^2) + epsilon)^-1/2.  dx = r (g w - x r mean(g w x r)),  dw = sum over rows of g x r."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, out_dtype: torch.dtype) -> Tensor:
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return torch.mul(x, scale).mul_(weight)
+        return torch.mul(x, scale).mul_(weight).to(out_dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
+        gradient = gradient.to(x.dtype)
         normal = torch.mul(x, scale)
         product = torch.mul(gradient, normal).view(-1, x.shape[-1])
         mean = torch.mv(product, weight).div_(x.shape[-1]).view(scale.shape)
         into_x = torch.mul(gradient, weight).addcmul_(normal, mean, value=-1.0).mul_(scale)
-        return into_x, product.sum(0), None
+        return into_x, product.sum(0), None, None
 
 
 class Rotate(Function):
@@ -79,8 +80,8 @@ class CausalAttention(Function):
             rows = stop - start
             part = query[:, :, start:stop].reshape(groups, shared * rows, width)
             scores = torch.bmm(part, key[:, :stop].transpose(1, 2))
-            hidden = torch.ones(rows, rows, dtype=torch.bool, device=query.device).triu_(1)
-            scores.view(groups, shared, rows, stop)[..., start:].masked_fill_(hidden, float("-inf"))
+            bias = scores.new_full((rows, rows), float("-inf")).triu_(1)
+            scores.view(groups, shared, rows, stop)[..., start:].add_(bias)
             weights = torch.softmax(scores, dim=-1)
             out[:, :, start:stop] = torch.bmm(weights, value[:, :stop]).view(groups, shared, rows, width)
             kept.append(weights)

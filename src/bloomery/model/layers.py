@@ -94,17 +94,18 @@ def by_hand(x: Tensor) -> bool:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + epsilon) * gain, statistics in float32 (Zhang and Sennrich 2019)."""
+    """x / sqrt(mean(x^2) + epsilon) * gain (Zhang and Sennrich 2019), computed in x's dtype, handed on in the compute
+    dtype: cast once here, not by every linear that reads it."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
+    def __init__(self, width: int, epsilon: float, compute_dtype: torch.dtype) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.epsilon, self.compute_dtype = epsilon, compute_dtype
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         if by_hand(x):
-            return cast(Tensor, eager.Normalise.apply(x, self.weight, self.epsilon))
-        return F.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
+            return cast(Tensor, eager.Normalise.apply(x, self.weight, self.epsilon, self.compute_dtype))
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon).to(self.compute_dtype)
 
 
 @dataclass(frozen=True, slots=True)

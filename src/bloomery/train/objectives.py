@@ -48,26 +48,26 @@ class _ChunkedCrossEntropy(Function):
         statistics = torch.promote_types(compute_dtype, torch.float32)
         matrix = weight.detach().to(compute_dtype)
         total = torch.zeros((), dtype=statistics, device=hidden.device)
-        hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
+        hidden_gradient = torch.empty_like(hidden, dtype=compute_dtype) if wants_hidden else None
         weight_gradient = torch.zeros_like(weight, dtype=statistics) if wants_weight else None
         for start in range(0, hidden.shape[0], rows):
             chunk = hidden[start : start + rows].to(compute_dtype)
             wanted = targets[start : start + rows]
-            valid = wanted != IGNORE
-            index = wanted.clamp(min=0)[:, None]
-            logits = (chunk @ matrix.T).to(statistics)
-            highest, of_wanted = logits.amax(1), logits.gather(1, index)[:, 0]
-            slope = torch.softmax(logits, dim=-1)
-            # log sum exp = highest logit - log of its probability, which is at least 1/v: nothing underflows.
-            total += (highest - slope.amax(1).log_() - of_wanted).masked_fill_(~valid, 0.0).sum()
+            ignored = wanted == IGNORE
+            place = torch.arange(len(wanted), device=wanted.device) * len(matrix) + wanted.clamp(min=0)
+            # Softmax keeps its sums in float32 for any dtype. A probability below the smallest normal number counts as
+            # that number in the loss (87 nats); the gradient does not need it.
+            slope = torch.softmax(chunk @ matrix.T, dim=-1)
+            chosen = slope.view(-1)[place]
+            logarithm = chosen.to(statistics).clamp(min=torch.finfo(torch.float32).tiny).log_()
+            total -= logarithm.masked_fill_(ignored, 0.0).sum()
             if hidden_gradient is None and weight_gradient is None:
                 continue
-            slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=statistics))
-            if not valid.all():
-                slope.mul_(valid[:, None])
-            slope = slope.to(compute_dtype)
+            slope.view(-1).index_copy_(0, place, chosen - 1.0)
+            if ignored.any():
+                slope.masked_fill_(ignored[:, None], 0.0)
             if hidden_gradient is not None:
-                hidden_gradient[start : start + rows] = slope @ matrix
+                torch.mm(slope, matrix, out=hidden_gradient[start : start + rows])
             if weight_gradient is None:
                 continue
             if compute_dtype == statistics:
@@ -75,18 +75,15 @@ class _ChunkedCrossEntropy(Function):
             else:
                 weight_gradient += slope.T @ chunk
         ctx.save_for_backward(hidden_gradient, weight_gradient)
-        return total.to(statistics)
+        ctx.hidden_dtype = hidden.dtype
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        hidden_gradient, weight_gradient = ctx.saved_tensors
-        return (
-            None if hidden_gradient is None else hidden_gradient * gradient.to(hidden_gradient.dtype),
-            None if weight_gradient is None else weight_gradient * gradient.to(weight_gradient.dtype),
-            None,
-            None,
-            None,
-        )
+        into_hidden, into_weight = ctx.saved_tensors
+        if into_hidden is not None:
+            into_hidden = (into_hidden * gradient.to(into_hidden.dtype)).to(ctx.hidden_dtype)
+        return into_hidden, None if into_weight is None else into_weight * gradient, None, None, None
 
 
 def summed_cross_entropy(
