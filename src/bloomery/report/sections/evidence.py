@@ -1,0 +1,209 @@
+"""The middle of the page: how the gates were reached, the curves, the held-out results, size, compute and budget."""
+
+from __future__ import annotations
+
+from bloomery.measure import Tally
+from bloomery.report import accounting, plots, story, table, wording
+from bloomery.report import markup as html
+from bloomery.report.markup import Markup, join, tag
+from bloomery.report.plots import Plot
+from bloomery.report.sections.verdict import amendment
+from bloomery.report.view import Attempt, RunView
+
+BUDGET = (
+    ("tokens", "tokens", wording.count),
+    ("flops", "flops", lambda value: wording.count(value, "FLOP")),
+    ("seconds", "wall", wording.duration),
+    ("kwh", "kwh", lambda value: f"{value:.3g} kWh"),
+    ("money", "money", lambda value: f"{value:.3g} USD"),
+)
+BUDGET_NAMES = {"tokens": "Tokens", "flops": "Compute", "seconds": "Time", "kwh": "Energy", "money": "Money"}
+
+
+def figure(plot: Plot | None, *, alone: bool = False) -> Markup:
+    """Empty without a plot."""
+    if plot is None:
+        return Markup()
+    return tag("figure", plot.svg, tag("figcaption", plot.caption), class_="one" if alone else None)
+
+
+def gates(view: RunView) -> Markup:
+    chapters = [
+        tag("li", tag("time", one.elapsed),
+            tag("div", tag("strong", one.title), tag("span", one.detail) if one.detail else None),
+            class_=f"tone-{one.tone}")
+        for one in story.story(view)
+    ]  # fmt: skip
+    rows = table.closing_rows(view)
+    return join(
+        figure(plots.what_ran_when(view, "when"), alone=True),
+        tag("ol", chapters, class_="story"),
+        html.table(
+            "Every gate of every attempt, in the order of the plan",
+            table.HEADER,
+            [row.cells() for row in rows],
+            classes="wide",
+            row_classes=[f"status-{row.status}" for row in rows],
+        )
+        if rows
+        else None,
+    )
+
+
+def learning(view: RunView) -> Markup | None:
+    parts: list[Markup] = []
+    for position, stage in enumerate(view.stages):
+        drawn = [(attempt, _curves(attempt, f"s{position}a{attempt.number}")) for attempt in stage.attempts]
+        drawn = [(attempt, figures) for attempt, figures in drawn if figures]
+        for place, (attempt, figures) in enumerate(reversed(drawn)):
+            many = len(stage.attempts) > 1
+            title = f"{stage.id}{f', attempt {attempt.number} of {len(stage.attempts)}' if many else ''}"
+            block = join(tag("h3", title), tag("div", figures, class_="figures"))
+            parts.append(block if place == 0 else tag("details", tag("summary", f"Earlier: {title}"), block))
+            extra = plots.diagnostics(attempt, f"d{position}a{attempt.number}") if place == 0 else None
+            if extra is not None:
+                parts.append(
+                    tag(
+                        "details", tag("summary", "Learning rate, gradient norm, throughput"), figure(extra, alone=True)
+                    )
+                )
+    return join(parts) if parts else None
+
+
+def _curves(attempt: Attempt, name: str) -> list[Markup]:
+    found = (plots.loss_curves(attempt, f"{name}loss"), plots.paired_difference(attempt, f"{name}gap"))
+    return [one for one in map(figure, found) if one]
+
+
+def results(view: RunView) -> Markup | None:
+    """What was measured, by party: means over seeds, with every seed's own value below."""
+    parts: list[Markup] = []
+    for stage in view.stages:
+        attempt = stage.judged or stage.last
+        if attempt is None:
+            continue
+        finals = table.finals(attempt)
+        whos = [who for who in attempt.whos() if any(one[1] == who for one in finals)]
+        rows = []
+        for metric in dict.fromkeys(one[0] for one in finals):
+            unit = wording.unit_of(metric)
+            name = f"{metric}, {unit}" if unit and unit not in ("bytes", "seconds") else metric
+            rows.append([name, *(_seeds(attempt, metric, who) for who in whos)])
+        if rows:
+            heading = f"{stage.id}, attempt {attempt.number}: final values; mean over seeds, then seed by seed"
+            parts.append(html.table(heading, ["metric", *map(wording.party, whos)], rows, classes="numbers"))
+    return join(parts) if parts else None
+
+
+def _seeds(attempt: Attempt, metric: str, who: str) -> str:
+    found = attempt.final(metric, who)
+    values = [one.value for _, one in sorted(found.items(), key=lambda pair: -1 if pair[0] is None else pair[0])]
+    if not values:
+        return wording.NOTHING
+    mean = wording.amount(metric, sum(values) / len(values))
+    if len(values) == 1:
+        return mean
+    return join(mean, tag("br"), tag("small", " / ".join(wording.amount(metric, value) for value in values)))
+
+
+def size(view: RunView) -> Markup | None:
+    counted = accounting.account(view)
+    if counted is None:
+        return None
+    parties: dict[str, Tally] = {"candidate": counted.candidate}
+    if counted.control is not None:
+        parties["control"] = counted.control
+    return join(
+        tag("ul", [tag("li", line) for line in counted.lines()], class_="lines"),
+        tag("div", [figure(plots.stored_bars(parties, quantity, quantity)) for quantity in ("stored", "bytes")],
+            class_="figures"),
+        _groups(parties),
+    )  # fmt: skip
+
+
+def _groups(parties: dict[str, Tally]) -> Markup:
+    """Counted, by group; the dense equivalent in a column of its own, as it is a claim."""
+    groups = list(dict.fromkeys(group for tally in parties.values() for group in tally.groups))
+    header = ["group"]
+    for who in parties:
+        header += [f"{who}, stored", "active", "bits each", "bytes", "FLOPs per token"]
+    claim = parties["candidate"].dense_equivalent
+    header += ["dense equivalent (claim)"] if claim else []
+    rows: list[list[str]] = []
+    for group in groups:
+        row = [group.replace("_", " ")]
+        for tally in parties.values():
+            found = tally.groups.get(group)
+            row += (
+                [
+                    f"{found.stored:,}",
+                    f"{found.active:,}",
+                    f"{found.bits:.3g}",
+                    wording.size(found.bytes),
+                    wording.count(found.flops_per_token),
+                ]
+                if found
+                else [wording.NOTHING] * 5
+            )
+        rows.append(row + ([""] if claim else []))
+    row = ["total"]
+    for tally in parties.values():
+        bits = tally.bytes * 8 / tally.stored if tally.stored else 0.0
+        row += [
+            f"{tally.stored:,}",
+            f"{tally.total('active'):,.0f}",
+            f"{bits:.3g}",
+            wording.size(tally.bytes),
+            wording.count(tally.flops_per_token),
+        ]
+    rows.append(row + ([f"{claim:,}"] if claim else []))
+    return html.table(
+        "Parameters by group, as counted in the modules; FLOPs are forward, a multiply-add being two",
+        header,
+        rows,
+        classes="numbers wide",
+        row_classes=[""] * len(groups) + ["total"],
+    )
+
+
+def budget(view: RunView) -> Markup | None:
+    caps = view.planned.get("caps") or {}
+    rows = []
+    for key, cap_key, written in BUDGET:
+        planned, spent = _number(view.planned.get(key)), _number(view.spent.get(key))
+        cap = _number(caps.get(cap_key, caps.get(key)))
+        if not planned and not spent and cap is None:
+            continue
+        rows.append(
+            [BUDGET_NAMES[key],
+             *(wording.NOTHING if value is None else written(value) for value in (planned, spent, cap)),
+             _meter(spent, planned, cap)]
+        )  # fmt: skip
+    if not rows:
+        return None
+    return join(
+        html.table(
+            "Planned and spent, control and baselines included",
+            ["", "planned", "spent", "cap", "used"],
+            rows,
+            classes="nowrap",
+        ),
+        [amendment(one) for one in view.touching("budget")],
+    )
+
+
+def _meter(spent: float | None, planned: float | None, cap: float | None) -> str:
+    """Of the cap where there is one: only that can be exceeded. A plan is an estimate."""
+    limit = planned if cap is None else cap
+    if spent is None or not limit:
+        return wording.NOTHING
+    share = spent / limit
+    bar = tag("span", style=f"width: {min(share, 1) * 100:.1f}%")
+    kind = "of-plan" if cap is None else "over" if share > 1 else "of-cap"
+    return join(
+        f"{share * 100:.0f} % of the {'plan' if cap is None else 'cap'}", tag("span", bar, class_=f"meter {kind}")
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
