@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from bloomery.cli.planning import load_plan, refuse
-from bloomery.plan.load import Loaded
 
 
 def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) -> int:
@@ -58,35 +57,31 @@ def _close(console: Console, folder: Path) -> None:
     view = RunView.read(folder)
     print_table(console, view)
     console.print(f"report: {write_report(folder)}", highlight=False)
-    console.print(f"next:   {next_command(view)}", highlight=False, markup=False)
+    following = next_command(view)
+    console.print(f"next:   {following.command}\n        {following.why}", highlight=False, markup=False)
 
 
 def register(plan: str, amend: str | None, runs: Path) -> None:
     from bloomery.engine.events import EventLog
-    from bloomery.engine.rundir import Lock, run_folder
-    from bloomery.errors import PlanError
+    from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, run_folder
     from bloomery.plan import registration
 
-    loaded: Loaded = load_plan(plan, [])
+    loaded = load_plan(plan, [])
     refuse(loaded)
-    if loaded.exploratory:
-        raise PlanError(
-            loaded.where(""), "a plan without a hypothesis predicts nothing", "`hypothesis:`", "add one, or just run it"
-        )
     folder = run_folder(runs, loaded.plan.name, ())
+    log = folder / REGISTRATION_LOG
     with Lock(folder):
-        log = folder / registration.LOG
-        events = EventLog(folder / "events.jsonl")
-        if amend is None:
-            record = registration.register(log, loaded)
-            events.write("registered", **record.to_json())
-            print(f"registered {loaded.plan.name} as {record.digest[:12]}")
-            print(f"next: bloomery run {plan}")
-        else:
-            amendment = registration.amend(log, loaded, amend)
-            events.write("amended", **amendment.to_json())
-            print(f"amended {loaded.plan.name}: {', '.join(amendment.changed)}")
-            print(f"next: bloomery run {plan}")
+        commit = commit_of(loaded.source)
+        record = (
+            registration.register(log, loaded, commit=commit)
+            if amend is None
+            else registration.amend(log, loaded, amend, commit=commit)
+        )
+        EventLog(folder / "events.jsonl").write(**record.event())
+    print(f"{'amended' if amend else 'registered'} {loaded.plan.name} as {record.digest[:12]}")
+    if record.changed:
+        print(f"changed: {', '.join(record.changed)}")
+    print(f"next: bloomery run {plan}")
 
 
 @contextmanager

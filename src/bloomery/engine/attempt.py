@@ -21,7 +21,8 @@ from bloomery.engine.session import Meter, Session
 from bloomery.engine.stage import Stage, StageContext, StageResult, Stopped
 from bloomery.errors import PlanError, TrainingError
 from bloomery.measure import Emitted, Measurement
-from bloomery.plan.canon import canonical, digest
+from bloomery.plan.canon import digest
+from bloomery.plan.metrics import ENGINE
 from bloomery.plan.schema import Plan, StageSpec
 
 Outputs = dict[str, dict[tuple[str, int], Artifact]]
@@ -123,7 +124,7 @@ class Attempt:
         fingerprints = {
             (who, seed): self.fingerprint_of(who, seed) for seed in self.seeds for who in self.parties
         }
-        self.fingerprint = digest(canonical({f"{who}-{seed}": value for (who, seed), value in fingerprints.items()}))
+        self.fingerprint = digest({f"{who}-{seed}": value for (who, seed), value in fingerprints.items()})
         self.number = self.session.history.attempt(self.stage.id, self.fingerprint)
         if self.fingerprint not in self.session.history.attempts[self.stage.id]:
             self.session.emit(
@@ -325,11 +326,11 @@ class Attempt:
         return outputs
 
     def declared(self) -> dict[str, Emitted]:
-        declared = {name: Emitted(unit, better) for name, (unit, better) in cells.declared_by_engine().items()}
+        declared = dict(ENGINE)
         declared |= self.kind.emits(self.config(CANDIDATE))
         for name, suite in self.plan.suites.items():
             kind = self.session.catalogue.suite(suite.kind)
-            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}))
+            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}, exclude_unset=True))
             declared |= {f"{name}/{metric}": emitted for metric, emitted in kind.emits(config).items()}
         return declared
 
@@ -363,16 +364,15 @@ class Attempt:
     def _evaluate(self, name: str, model: Artifact, who: str, seed: int) -> list[Measurement]:
         """A suite's measurements on one artifact, taken once and remembered under both digests."""
         session, suite = self.session, self.plan.suites[name]
-        key = digest(
-            canonical({"suite": name, "settings": suite.model_dump(mode="json"), "data": session.data and session.data.digest})
-        )
+        data = session.data.digest if session.data else None
+        key = digest({"suite": name, "settings": suite.model_dump(mode="json"), "data": data})
         done = session.history.evaluations.get((key, model.digest))
         if done is None:
             if session.stop_reason():
                 raise Stopped
             session.observe({"event": "evaluating", "stage": self.stage.id, "suite": name, "who": who, "seed": seed})
             kind = session.catalogue.suite(suite.kind)
-            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}))
+            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}, exclude_unset=True))
             folder: Path | None = session.data.folder if session.data else None
             result = kind.run(config, model, folder, device=session.device, threads=session.threads)
             place: dict[str, Any] = {"stage": self.stage.id, "attempt": self.number, "who": who, "seed": seed}

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bloomery.plan.canon import canonical, digest
+from bloomery.plan.canon import digest
 from bloomery.plan.schema import AnyOf, Condition, Gate, Plan, StageSpec
 
 FINGERPRINT_VERSION = 1
@@ -73,20 +73,6 @@ def suites_of(plan: Plan, stage: StageSpec, *, gated_only: bool = False) -> list
     return [name for name in plan.suites if name in asked]
 
 
-def declared_by_engine() -> dict[str, tuple[str, str]]:
-    """{metric: (unit, better)} that every stage has without its kind's doing."""
-    return {
-        "tally/parameters/stored": ("", "lower"),
-        "tally/parameters/active": ("", "lower"),
-        "tally/parameters/trainable": ("", ""),
-        "tally/parameters/frozen": ("", ""),
-        "tally/bytes": ("bytes", "lower"),
-        "cost/wall_seconds": ("seconds", "lower"),
-        "cost/tokens": ("", ""),
-        "cost/flops": ("", "lower"),
-    }
-
-
 def cell_fingerprint(
     kind: str,
     config: Mapping[str, Any],
@@ -98,18 +84,16 @@ def cell_fingerprint(
     continue_from: str | None,
 ) -> str:
     return digest(
-        canonical(
-            {
-                "version": FINGERPRINT_VERSION,
-                "kind": kind,
-                "config": config,
-                "inputs": dict(inputs),
-                "data": data,
-                "seed": seed,
-                "source": source_digest(system),
-                "continue_from": continue_from,
-            }
-        )
+        {
+            "version": FINGERPRINT_VERSION,
+            "kind": kind,
+            "config": dict(config),
+            "inputs": dict(inputs),
+            "data": data,
+            "seed": seed,
+            "source": source_digest(system),
+            "continue_from": continue_from,
+        }
     )
 
 

@@ -17,7 +17,7 @@ from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
-from bloomery.engine.rundir import Lock, provenance, run_folder
+from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Observer, Session
 from bloomery.errors import ArtifactError
@@ -83,9 +83,7 @@ def _threads_of(events: list[Event]) -> int | None:
 
 
 def _register(loaded: Loaded, session: Session) -> None:
-    if loaded.exploratory:
-        return
-    log = session.folder / registration.LOG
+    log = session.folder / REGISTRATION_LOG
     state = registration.state(log, loaded)
     if state == "changed":
         raise ArtifactError(
@@ -95,8 +93,8 @@ def _register(loaded: Loaded, session: Session) -> None:
             f"put it back, or: bloomery register {loaded.source} --amend \"why\"; or try things out with --set",
         )
     if state == "unregistered":
-        record = registration.register(log, loaded)
-        session.emit("registered", **record.to_json())
+        record = registration.register(log, loaded, commit=commit_of(loaded.source))
+        session.emit(**record.event())
 
 
 def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> None:

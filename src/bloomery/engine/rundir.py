@@ -26,7 +26,7 @@ from typing import Any, Self
 from bloomery import __version__
 from bloomery.errors import ArtifactError
 
-DEFAULT_ROOT = Path("runs")
+REGISTRATION_LOG = "registration.jsonl"
 
 
 def run_folder(root: Path, plan: str, overrides: Sequence[str]) -> Path:
@@ -88,6 +88,11 @@ def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any
         "device": device,
         "argv": sys.argv,
     }
+
+
+def commit_of(plan_source: Path) -> str | None:
+    """The commit of the repository that holds the plan."""
+    return _git(plan_source.parent)[0]
 
 
 def processor() -> str:

@@ -18,7 +18,6 @@ from bloomery.engine.cells import CANDIDATE
 from bloomery.engine.prescribe import GoOn, NotPromoted, Retry, Stop, next_attempt
 from bloomery.engine.session import Session
 from bloomery.engine.stage import Stopped
-from bloomery.engine.verdict import Verdict
 from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.patch import patched_stage
 from bloomery.plan.schema import Plan, Rule, StageSpec
@@ -111,19 +110,16 @@ class Runner:
             evidence = attempt.evidence()
             declared = attempt.declared()
             verdict = gate.judge(stage.gate, evidence, declared, seeds=attempt.seeds)
-            if attempt.failure and verdict.passed:
-                verdict = Verdict("missing", verdict.conditions)
-            facts: dict[str, Any] = {"failure": attempt.failure} if attempt.failure else {}
-            self._session.emit(
-                "verdict", once=True, stage=stage.id, attempt=attempt.number, **verdict.to_json(), **facts
-            )
+            if attempt.failure:
+                verdict = gate.failed(verdict, attempt.failure)
+            self._session.emit("verdict", once=True, stage=stage.id, attempt=attempt.number, **verdict.to_json())
             used = {rule.name: prescribed.used[stage.id, rule.name] for rule in stage.on_fail}
             decision = next_attempt(stage, verdict, evidence, used, declared)
             self._tell(stage, attempt.number, decision)
             if isinstance(decision, Retry):
                 return stage, decision.rule
             if isinstance(decision, Stop):
-                return Outcome("failed", f"stage {stage.id}: {decision.because}")
+                return Outcome("failed", f"stage {stage.id}: {decision.reason}")
             self._hand_on(stage, attempt, decision, verdict.status == "pass")
         if self._failed_gates:
             return Outcome("failed", "gates failed at " + ", ".join(self._failed_gates))
@@ -158,7 +154,7 @@ class Runner:
 
     def _tell(self, stage: StageSpec, attempt: int, decision: GoOn | Retry | NotPromoted | Stop) -> None:
         facts: dict[str, Any] = {"stage": stage.id, "attempt": attempt, "action": decision.action}
-        facts["because"] = decision.because
+        facts["because"] = decision.reason
         if isinstance(decision, Retry):
             facts |= {"set": dict(decision.rule.set), "from": decision.rule.from_}
         if decision.rule is not None:

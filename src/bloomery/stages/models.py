@@ -62,6 +62,11 @@ def load_model(folder: Path, *, device: str = "cpu") -> LanguageModel:
     return model.to(device).eval()
 
 
+def use_threads(threads: int) -> None:
+    """CPU threads for all that follows in this process; sums depend on their number to the last bit."""
+    torch.set_num_threads(threads)
+
+
 def tokenizer_of(folder: Path) -> Tokenizer:
     return load_tokenizer(folder / "tokenizer")
 

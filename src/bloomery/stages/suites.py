@@ -54,7 +54,7 @@ class Perplexity:
         part = Prepared.open(data).part(config.data)
         result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
         items, count = result.items(), len(result.loss_sums)
-        interval = items_interval(items) if count > 1 else None
+        interval = items_interval([items]) if count > 1 else None
         return SuiteResult(
             (
                 Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),
