@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bloomery.report import accounting, story, summary, table, wording
+from bloomery.report.spending import spending
 from bloomery.report.view import RunView
 
 
@@ -119,9 +120,8 @@ def _size(view: RunView) -> str:
 
 
 def _budget(view: RunView) -> str:
-    names = ("tokens", "flops", "seconds", "kwh", "money")
-    rows = [(name, wording.said(view.planned.get(name)), wording.said(view.spent.get(name))) for name in names]
-    return grid(("", "planned", "spent"), [row for row in rows if row[1:] != (wording.NOTHING, wording.NOTHING)])
+    rows = [(one.name, one.planned, one.spent, one.cap) for one in spending(view)]
+    return grid(("", "planned", "spent", "cap"), rows)
 
 
 def _samples(view: RunView) -> str:

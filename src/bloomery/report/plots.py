@@ -76,14 +76,17 @@ def loss_curves(attempt: Attempt, name: str) -> Plot | None:
                     color=look.colour, fmt=look.marker, ms=3.6, lw=0.9, label=f"{wording.party(who)}, {metric}",
                 )  # fmt: skip
         low, high = _limits(np.concatenate(kept))
-        levels = _levels(attempt, others)
-        for label, level, who in levels:
-            if level < high + 0.5 * (high - low):
-                high = max(high, level + 0.06 * (high - low))
-                axes.axhline(level, color=_look(who, others).colour, lw=1.0, dashes=(1.2, 1.4))
-                axes.annotate(f"{label} {wording.fixed(level, 3)}", (1, level), xycoords=("axes fraction", "data"),
-                              xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7.5,
-                              color=_look(who, others).colour)  # fmt: skip
+        outside = []
+        for label, level, who in _levels(attempt, others):
+            reach = 0.5 * (high - low)
+            if not low - reach < level < high + reach:
+                outside.append(f"{label} at {wording.fixed(level, 3)}")
+                continue
+            low, high = min(low, level - 0.06 * (high - low)), max(high, level + 0.08 * (high - low))
+            axes.axhline(level, color=_look(who, others).colour, lw=1.0, dashes=(1.2, 1.4))
+            axes.annotate(f"{label} {wording.fixed(level, 3)}", (1, level), xycoords=("axes fraction", "data"),
+                          xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", fontsize=7.5,
+                          color=_look(who, others).colour)  # fmt: skip
         axes.set_ylim(low, high)
         _token_axis(axes)
         axes.set_ylabel("nats per token")
@@ -97,6 +100,7 @@ def loss_curves(attempt: Attempt, name: str) -> Plot | None:
         if metric:
             caption += f"; markers: held-out {metric}, bars: the seeds' 95 % intervals over documents, taken together"
         caption += "." + (" The first steep fall lies above the drawing." if cut else "")
+        caption += f" Outside the drawing: {wording.listed(outside)}." if outside else ""
         return Plot(svg.drawn(figure, name, f"Loss over tokens. {caption}"), caption)
 
 
@@ -126,7 +130,8 @@ def paired_difference(attempt: Attempt, name: str) -> Plot | None:
                           color=svg.INK, label=f"{metric}, mean; small dots: seeds")  # fmt: skip
                 kept.append(gaps[:, ours.tokens[:size] >= AFTER * training.tokens[-1]].ravel())
         low, high = _limits(np.concatenate(kept))
-        axes.set_ylim(low, high + 0.16 * (high - low))  # room for the legend
+        room = 0.16 * (high - low)  # for the legend above, and for a word on either side of zero
+        axes.set_ylim(min(low, -room), max(high, 0) + room)
         for label, place, alignment in (("control lower", 1.0, "top"), ("candidate lower", 0.0, "bottom")):
             axes.annotate(label, (0, place), xycoords="axes fraction", xytext=(4, -2 if place else 2),
                           textcoords="offset points", va=alignment, fontsize=7.5, color=svg.MUTED)  # fmt: skip

@@ -132,4 +132,8 @@ def _decision(note: Note, place: str) -> tuple[str, str, str]:
         return f"{title}: {place}", why, "notable" if action != "go_on" or facts.get("rule") else ""
     change = wording.said(facts.get("set"))
     start = f", from the {facts['from']}" if facts.get("from") else ""
-    return f"{title}: {facts.get('rule', '')}", f"{facts.get('because', '')}. Sets {change}{start}.", "notable"
+    return (
+        f"{title}: {facts.get('rule', '')}",
+        f"{str(facts.get('because', '')).rstrip('.')}. Sets {change}{start}.",
+        "notable",
+    )

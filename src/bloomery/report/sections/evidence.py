@@ -8,16 +8,8 @@ from bloomery.report import markup as html
 from bloomery.report.markup import Markup, join, tag
 from bloomery.report.plots import Plot
 from bloomery.report.sections.verdict import amendment
+from bloomery.report.spending import Spending, spending
 from bloomery.report.view import Attempt, RunView
-
-BUDGET = (
-    ("tokens", "tokens", wording.count),
-    ("flops", "flops", lambda value: wording.count(value, "FLOP")),
-    ("seconds", "wall", wording.duration),
-    ("kwh", "kwh", lambda value: f"{value:.3g} kWh"),
-    ("money", "money", lambda value: f"{value:.3g} USD"),
-)
-BUDGET_NAMES = {"tokens": "Tokens", "flops": "Compute", "seconds": "Time", "kwh": "Energy", "money": "Money"}
 
 
 def figure(plot: Plot | None, *, alone: bool = False) -> Markup:
@@ -167,43 +159,22 @@ def _groups(parties: dict[str, Tally]) -> Markup:
 
 
 def budget(view: RunView) -> Markup | None:
-    caps = view.planned.get("caps") or {}
-    rows = []
-    for key, cap_key, written in BUDGET:
-        planned, spent = _number(view.planned.get(key)), _number(view.spent.get(key))
-        cap = _number(caps.get(cap_key, caps.get(key)))
-        if not planned and not spent and cap is None:
-            continue
-        rows.append(
-            [BUDGET_NAMES[key],
-             *(wording.NOTHING if value is None else written(value) for value in (planned, spent, cap)),
-             _meter(spent, planned, cap)]
-        )  # fmt: skip
+    rows = [[one.name, one.planned, one.spent, one.cap, _meter(one)] for one in spending(view)]
     if not rows:
         return None
+    caption = "Planned for the first walk, and spent in all; control and baselines included"
     return join(
-        html.table(
-            "Planned and spent, control and baselines included",
-            ["", "planned", "spent", "cap", "used"],
-            rows,
-            classes="nowrap",
-        ),
+        html.table(caption, ["", "planned", "spent", "cap", "used"], rows, classes="nowrap"),
         [amendment(one) for one in view.touching("budget")],
     )
 
 
-def _meter(spent: float | None, planned: float | None, cap: float | None) -> str:
-    """Of the cap where there is one: only that can be exceeded. A plan is an estimate."""
-    limit = planned if cap is None else cap
-    if spent is None or not limit:
+def _meter(one: Spending) -> str:
+    """Only a cap can be exceeded; a plan is an estimate."""
+    if one.share is None:
         return wording.NOTHING
-    share = spent / limit
-    bar = tag("span", style=f"width: {min(share, 1) * 100:.1f}%")
-    kind = "of-plan" if cap is None else "over" if share > 1 else "of-cap"
-    return join(
-        f"{share * 100:.0f} % of the {'plan' if cap is None else 'cap'}", tag("span", bar, class_=f"meter {kind}")
-    )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    bar = tag("span", style=f"width: {min(one.share, 1) * 100:.1f}%")
+    kind = "of-plan" if not one.capped else "over" if one.share > 1 else "of-cap"
+    share = f"{one.share * 100:.0f} % of" if one.share < 10 else f"{wording.times(one.share)}"
+    words = f"{share} the {'cap' if one.capped else 'plan'}"
+    return join(words, tag("span", bar, class_=f"meter {kind}"))

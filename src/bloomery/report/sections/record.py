@@ -44,7 +44,9 @@ def _sample(one: Sample) -> Markup:
 
 def environment(view: RunView) -> Markup:
     pairs = [
-        (str(key), wording.said(value)) for key, value in view.header.provenance.items() if value not in (None, "")
+        (str(key), " ".join(map(str, value)) if key == "argv" and isinstance(value, list) else wording.said(value))
+        for key, value in view.header.provenance.items()
+        if value not in (None, "")
     ]
     data = [(f"data {key}", _amount(key, value)) for key, value in view.data.items()]
     return facts([*pairs, *data]) if pairs or data else tag("p", "Nothing was recorded about the machine.")
