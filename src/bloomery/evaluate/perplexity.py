@@ -86,7 +86,7 @@ def perplexity(
     tokens: TokenFile,
     *,
     context: int,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 4096,
     device: str = "cpu",
     max_documents: int | None = None,
     stride: int | None = None,

@@ -120,6 +120,22 @@ def test_evaluation_from_cached_weights_equals_the_training_pass(dtype: torch.dt
     assert all(m.cached is not None for m in model.modules() if isinstance(m, SineLinear))
 
 
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    torch.manual_seed(0)
+    model = build(SMALL, 50)
+    assert isinstance(model, Transformer)
+    tokens = torch.randint(0, 50, (2, 9))
+    seen = []
+    for checkpointing in (False, True):
+        model.activation_checkpointing = checkpointing
+        model.zero_grad()
+        model(tokens).logits.square().sum().backward()
+        seen.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    assert len(seen[0]) == len(list(model.parameters()))
+    for plain, again in zip(*seen, strict=True):
+        assert torch.equal(plain, again)
+
+
 def test_generation_with_cache_equals_generation_without() -> None:
     torch.manual_seed(1)
     model = build(SMALL, 257)

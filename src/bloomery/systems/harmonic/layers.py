@@ -5,6 +5,8 @@ inner product: the rank of W is full although only r (out + in) + out numbers ar
 arXiv 2403.19243). W lives for one product: forward keeps U, V, gain and the input, and backward generates W again.
 Phase and sine are computed in float32 in both, and only then rounded to the compute dtype.
 
+On CUDA that needs torch's default precision of float32 products: TF32 would round the phase to ten bits.
+
 Memory falls, compute does not: per pass the matrix costs 2 r out in + O(out in) operations more than a stored one.
 Refuses second derivatives (`torch.autograd.function.once_differentiable`).
 """
