@@ -26,7 +26,7 @@ def dense_configs(draw: st.DrawFn) -> DenseConfig:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(dense_configs(), st.integers(1, 50))
 def test_closed_form_equals_the_modules(config: DenseConfig, vocab: int) -> None:
     with torch.device("meta"):

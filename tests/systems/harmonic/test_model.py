@@ -39,7 +39,7 @@ def configs(draw: st.DrawFn) -> HarmonicConfig:
         raise
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(configs(), st.integers(1, 50))
 def test_closed_form_equals_the_modules(config: HarmonicConfig, vocab: int) -> None:
     with torch.device("meta"):
