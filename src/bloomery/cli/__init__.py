@@ -1,218 +1,66 @@
-"""The command line: one small function a verb; heavy imports happen inside them. The only place that prints.
+"""The command line: what an error looks like, and which exit code it has. The only place that prints.
 
-Exit codes: 0 passed, 1 a gate failed, 2 bad input, 3 stopped by budget, 130 and 143 interrupted.
+Exit codes: 0 passed, 1 a gate failed, 2 bad input, 3 stopped by budget, 130 and 143 interrupted. An error of the user's
+is one clear message on stderr, never a traceback.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
-from pathlib import Path
-from typing import Annotated
+from types import FrameType
 
-import typer
-
-from bloomery import __version__
 from bloomery.errors import BloomeryError
 
-app = typer.Typer(
-    name="bloomery",
-    help="Run training plans with gates fixed beforehand, controls, and receipts. Start with: bloomery run quickstart",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-PlanArgument = Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a bundled plan.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one value. Makes the run exploratory. May be repeated."),
-]
-RunsOption = Annotated[Path, typer.Option("--runs", envvar="BLOOMERY_RUNS", help="The folder that holds all runs.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name (as `bloomery runs` lists it) or folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads for the CPU; 0: one a core. Recorded, and kept on resume.")
-]
-RUNS = Path("runs")
+ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What the machine refuses is for its user to mend: no traceback."""
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"bloomery {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def plans(json: JsonOption = False) -> None:
-    """List the bundled plans."""
-    from bloomery.cli import planning
-
-    planning.plans(as_json=json)
-
-
-@app.command()
-def check(plan: PlanArgument, set: SetOption = None, json: JsonOption = False) -> None:
-    """Find every mistake in a plan before anything runs."""
-    from bloomery.cli import planning
-
-    planning.check(plan, set or [], as_json=json)
-
-
-@app.command()
-def budget(
-    plan: PlanArgument,
-    on: Annotated[str, typer.Option("--on", help="A device of the price table (bloomery doctor lists them).")] = "cpu",
-    set: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Price a plan: parameters, bytes, FLOPs, hours, energy and money; the control and every remedy included."""
-    from bloomery.cli import planning
-
-    planning.budget(plan, on, set or [], as_json=json)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of plan files, for editors."""
-    from bloomery.cli import planning
-
-    planning.schema()
-
-
-@app.command()
-def register(
-    plan: PlanArgument,
-    amend: Annotated[str | None, typer.Option("--amend", metavar="WHY", help="Why a registered plan changes.")] = None,
-    runs: RunsOption = RUNS,
-) -> None:
-    """Freeze what a plan predicts before it runs; or say why a registered plan changes."""
-    from bloomery.cli import running
-
-    running.register(plan, amend, runs)
-
-
-@app.command()
-def run(
-    plan: PlanArgument,
-    set: SetOption = None,
-    runs: RunsOption = RUNS,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = 0,
-) -> None:
-    """Run a plan, or go on with one that was interrupted."""
-    from bloomery.cli import running
-
-    raise typer.Exit(running.run(plan, set or [], runs, device, threads))
-
-
-@app.command()
-def status(run: RunArgument, runs: RunsOption = RUNS, json: JsonOption = False) -> None:
-    """Say where a run stands."""
-    from bloomery.cli import reading
-
-    reading.status(run, runs, as_json=json)
-
-
-@app.command(name="runs")
-def list_runs(runs: RunsOption = RUNS, json: JsonOption = False) -> None:
-    """List all runs."""
-    from bloomery.cli import reading
-
-    reading.runs(runs, as_json=json)
-
-
-@app.command()
-def show(run: RunArgument, runs: RunsOption = RUNS, json: JsonOption = False) -> None:
-    """Print a run's gates, values, intervals, controls and verdicts."""
-    from bloomery.cli import reading
-
-    reading.show(run, runs, as_json=json)
-
-
-@app.command()
-def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two or more runs.")],
-    runs: RunsOption = RUNS,
-    json: JsonOption = False,
-) -> None:
-    """Put runs side by side."""
-    from bloomery.cli import reading
-
-    reading.compare(names, runs, as_json=json)
-
-
-@app.command()
-def claims(runs: RunsOption = RUNS, json: JsonOption = False) -> None:
-    """List the claims that the bundled plans make; untested ones first."""
-    from bloomery.cli import reading
-
-    reading.claims(runs, as_json=json)
-
-
-@app.command()
-def report(run: RunArgument, runs: RunsOption = RUNS) -> None:
-    """Write a run's report again: one HTML page and its Markdown twin."""
-    from bloomery.cli import reading
-
-    reading.report(run, runs)
-
-
-@app.command(name="verify-resume")
-def verify_resume(
-    plan: PlanArgument,
-    stage: Annotated[str, typer.Option("--stage", help="The stage to interrupt.")],
-    kills: Annotated[int, typer.Option("--kills", min=1, help="How often the process is killed.")] = 3,
-    tokens: Annotated[str, typer.Option("--tokens", help="Shorten the stage to this; empty: as in the plan.")] = "",
-    set: SetOption = None,
-    threads: ThreadsOption = 0,
-) -> None:
-    """Prove bit-exact resume on your own plan: kill it at random moments and compare hashes."""
-    from bloomery.cli import proving
-
-    raise typer.Exit(proving.verify_resume(plan, stage, kills, tokens, set or [], threads))
-
-
-@app.command()
-def generate(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="A run, RUN/STAGE, or a model folder.")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the text begins with.")] = "",
-    tokens: Annotated[int, typer.Option("--tokens", min=1)] = 100,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.6,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.95,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    runs: RunsOption = RUNS,
-) -> None:
-    """Let a trained model go on with a text."""
-    from bloomery.cli import machine
-
-    machine.generate(model, prompt, tokens, temperature, top_p, seed, runs)
-
-
-@app.command()
-def doctor(json: JsonOption = False) -> None:
-    """Say what this machine can do, which path each kernel takes, and which were never run."""
-    from bloomery.cli import machine
-
-    machine.doctor(as_json=json)
+class Interrupted(BaseException):
+    """Ctrl-C where nothing has to be saved."""
 
 
 def main() -> None:
-    """The console script: an error of the user's is one clear message and exit code 2, never a traceback."""
+    """The console script."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
     except BloomeryError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except Interrupted:
+        print("interrupted", file=sys.stderr)
+        code = 130
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has seen enough
+    except OSError as error:
+        if error.errno not in ENVIRONMENT:
+            raise
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in (["plans"], ["plans", "--json"]):
+        # Typer takes a tenth of a second to read these two words, more than the verb itself.
+        from bloomery.cli import planning
+
+        planning.plans(as_json="--json" in arguments)
+        return 0
+    from bloomery.cli.verbs import app, usage_error
+
+    try:
+        code = app(arguments, standalone_mode=False)
+    except usage_error as error:
+        error.show()
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted

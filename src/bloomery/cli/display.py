@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bloomery.engine.events import Event
@@ -29,14 +30,18 @@ class Display:
                 self._progress(event)
             case "preparing":
                 if self.console.is_terminal:
-                    self.console.print(f"[dim]data: {event.get('text', '')}[/]")
+                    self.console.print(f"[dim]data: {escape(str(event.get('text', '')))}[/]")
             case "data_ready":
-                self._line(f"data: {event['documents']:,} documents, {event['tokens']:,} tokens ({event['digest'][:10]})")
+                self._line(
+                    f"data: {event['documents']:,} documents, {event['tokens']:,} tokens ({event['digest'][:10]})"
+                )
             case "stage_started":
                 who = ", ".join(f"{cell['who']} seed {cell['seed']}" for cell in event["cells"])
                 self._line(f"[bold]{event['stage']}[/] attempt {event['attempt']}: {who}")
             case "twin_solved":
-                self._line(f"  control: {_shape(event['patch'])}, {event['off_by']:+.2%} off in {event['match']} parameters")
+                self._line(
+                    f"  control: {_shape(event['patch'])}, {event['off_by']:+.2%} off in {event['match']} parameters"
+                )
             case "cell_started":
                 self._close()
             case "cell_finished":
@@ -49,19 +54,20 @@ class Display:
             case "cell_reused":
                 self._line(f"  {_cell(event)}: unchanged, taken from attempt {event['of'][1]}")
             case "cell_failed":
-                self._line(f"  [red]{_cell(event)}: {event['error']}[/]")
+                self._line(f"  [red]{_cell(event)}: {escape(event['error'])}[/]")
             case "evaluating":
                 self._line(f"  [dim]judging {event['who']} seed {event['seed']} on {event['suite']}[/]")
             case "stage_skipped":
-                self._line(f"[bold]{event['stage']}[/]: skipped, {event['why']}")
+                self._line(f"[bold]{event['stage']}[/]: skipped, {escape(event['why'])}")
             case "note":
-                self._line(f"  [yellow]note: {event['text']}[/]")
+                self._line(f"  [yellow]note: {escape(event['text'])}[/]")
             case "verdict":
                 self._close()
-                self._line(f"[bold]{event['stage']}[/] attempt {event['attempt']}: {MARKS.get(event['status'], event['status'])}")
-            case "decision" if event["action"] != "go_on":
-                because = f": {event['because']}" if event.get("because") else ""
-                self._line(f"  -> {event['action'].replace('_', ' ')} {event.get('rule', '')}{because}")
+                mark = MARKS.get(event["status"], event["status"])
+                self._line(f"[bold]{event['stage']}[/] attempt {event['attempt']}: {mark}")
+            case "decision" if event["action"] != "go_on" or event.get("rule"):
+                because = f": {escape(event['because'])}" if event.get("because") else ""
+                self._line(f"  -> {event['action'].replace('_', ' ')} {escape(event.get('rule', ''))}{because}")
             case _:
                 pass
 

@@ -9,17 +9,13 @@ from bloomery.cli.reading import find_run
 from bloomery.errors import ArtifactError
 
 
-def generate(
-    name: str, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, root: Path
-) -> None:
+def generate(name: str, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, root: Path) -> None:
     from bloomery.evaluate.sample import generate as sample
     from bloomery.stages import models
 
     folder = _model_folder(name, root)
     model, tokenizer = models.load_model(folder), models.tokenizer_of(folder)
-    text = sample(
-        model, tokenizer, prompt, max_tokens=tokens, temperature=temperature, top_p=top_p, seed=seed
-    )
+    text = sample(model, tokenizer, prompt, max_tokens=tokens, temperature=temperature, top_p=top_p, seed=seed)
     print(prompt + text)
 
 
@@ -48,7 +44,9 @@ def _model_folder(name: str, root: Path) -> Path:
     ]
     if not found:
         stages = ", ".join(each.id for each in view.stages)
-        raise ArtifactError(name, "no model of this run or stage", f"one of the stages {stages}", f"bloomery status {run}")
+        raise ArtifactError(
+            name, "no model of this run or stage", f"one of the stages {stages}", f"bloomery status {run}"
+        )
     last = found[-1].path.rsplit("/", 2)[0]
     first = next(artifact for artifact in found if artifact.path.startswith(last))
     return folder / first.path

@@ -18,7 +18,9 @@ def plans(*, as_json: bool) -> None:
 
     found = bundled_plans()
     if as_json:
-        print(json.dumps([{"name": plan.name, "about": plan.about, "path": str(plan.path)} for plan in found], indent=1))
+        print(
+            json.dumps([{"name": plan.name, "about": plan.about, "path": str(plan.path)} for plan in found], indent=1)
+        )
         return
     width = max((len(plan.name) for plan in found), default=0)
     for plan in found:
@@ -43,7 +45,9 @@ def refuse(loaded: Loaded) -> Report:
     """Raise Problems where the plan cannot be run as it stands."""
     report = checked(loaded)
     problems = list(report.problems)
-    problems += [PlanError(note.where, note.what, hint=note.hint) for note in (*report.not_offered, *report.not_runnable)]
+    problems += [
+        PlanError(note.where, note.what, hint=note.hint) for note in (*report.not_offered, *report.not_runnable)
+    ]
     if problems:
         raise Problems(problems)
     return report
@@ -55,7 +59,11 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
     if as_json:
         groups = ("problems", "not_offered", "not_runnable", "warnings")
         said = {group: [_as_json(one) for one in getattr(report, group)] for group in groups}
-        print(json.dumps({"plan": loaded.plan.name, "digest": loaded.digest, "walks": report.walks_bound, **said}, indent=1))
+        print(
+            json.dumps(
+                {"plan": loaded.plan.name, "digest": loaded.digest, "walks": report.walks_bound, **said}, indent=1
+            )
+        )
     else:
         for title, group in (
             ("no installed system offers yet", report.not_offered),
@@ -66,7 +74,9 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
                 print(f"{title}: {one}")
         if not (report.problems or report.not_offered or report.not_runnable):
             stages = f"{len(loaded.plan.stages)} stage" + ("s" if len(loaded.plan.stages) != 1 else "")
-            print(f"{loaded.plan.name}: {stages}, at most {report.walks_bound} walks, digest {loaded.digest[:12]}: ready")
+            print(
+                f"{loaded.plan.name}: {stages}, at most {report.walks_bound} walks, digest {loaded.digest[:12]}: ready"
+            )
             print(f"next: bloomery budget {plan}, bloomery run {plan}")
     if report.problems:
         raise Problems(report.problems)
@@ -75,7 +85,9 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
 
 
 def _as_json(error: Any) -> dict[str, str]:
-    return {key: str(value) for key in ("where", "found", "what", "expected", "hint") if (value := getattr(error, key, ""))}
+    return {
+        key: str(value) for key in ("where", "found", "what", "expected", "hint") if (value := getattr(error, key, ""))
+    }
 
 
 def schema() -> None:
@@ -96,13 +108,12 @@ def budget(plan: str, on: str, overrides: list[str], *, as_json: bool) -> None:
         print(json.dumps(priced.to_json(), indent=1))
         return
 
-    from rich.console import Console
-
+    from bloomery.cli.console import console
     from bloomery.cli.tables import budget_tables
 
-    console = Console()
+    screen = console()
     for table in budget_tables(priced):
-        console.print(table)
+        screen.print(table)
     for warning in priced.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
-    console.print(f"next: bloomery run {plan}", highlight=False)
+        screen.print(f"warning: {warning}", style="yellow", highlight=False)
+    screen.print(f"next: bloomery run {plan}", highlight=False)

@@ -28,7 +28,9 @@ def verify_resume(plan: str, stage: str, kills: int, tokens: str, overrides: lis
     refuse(loaded)
     stages = [one.id for one in loaded.plan.stages]
     if stage not in stages:
-        raise PlanError("--stage", f"no stage '{stage}' in {loaded.plan.name}", "one of its stages", nearest(stage, stages))
+        raise PlanError(
+            "--stage", f"no stage '{stage}' in {loaded.plan.name}", "one of its stages", nearest(stage, stages)
+        )
     changed = [*overrides, f"stages.{stage}.config.checkpoint_every=500 ms"]
     if tokens:
         changed.append(f"stages.{stage}.config.tokens={tokens}")
@@ -88,9 +90,7 @@ class _Prover:
             process.send_signal(number)
             process.wait()
         if not reached(self.events(name)):
-            raise ArtifactError(
-                str(log.name), "the run ended before its stage was judged:\n" + log.read_text()[-2000:]
-            )
+            raise ArtifactError(str(log.name), "the run ended before its stage was judged:\n" + log.read_text()[-2000:])
 
 
 def _points(events: list[Event]) -> int:

@@ -1,4 +1,4 @@
-"""`status`, `runs`, `show`, `compare`, `claims` and `report`: reading what runs have left. Nothing here changes a run."""
+"""`status`, `runs`, `show`, `compare`, `claims` and `report`: reading what runs have left. No run is changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bloomery.cli.console import console
 from bloomery.errors import ArtifactError, nearest
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ def find_run(name: str, root: Path) -> Path:
     for folder in (root / name, Path(name)):
         if (folder / "events.jsonl").exists():
             return folder
-    known = [run.name for run in list_runs(root)]
+    known = [run.run for run in list_runs(root)]
     matching = [run for run in known if run.rsplit("/", 1)[-1] == name]
     if len(matching) == 1:
         return root / matching[0]
-    raise ArtifactError(name, f"no such run in {root}", "a run's name or folder", nearest(name, known) or "bloomery runs")
+    raise ArtifactError(
+        name, f"no such run in {root}", "a run's name or folder", nearest(name, known) or "bloomery runs"
+    )
 
 
 def view_of(name: str, root: Path) -> RunView:
@@ -39,13 +42,13 @@ def view_of(name: str, root: Path) -> RunView:
     return RunView.read(find_run(name, root))
 
 
-def print_table(console: Console, view: RunView) -> None:
+def print_table(screen: Console, view: RunView) -> None:
     from bloomery.report.table import HEADER, closing_rows
 
     table = Table(*HEADER, title=view.header.plan, title_justify="left")
     for row in closing_rows(view):
         table.add_row(*map(Text, row.cells()), style=STYLES.get(row.status, ""))
-    console.print(table)
+    screen.print(table)
 
 
 def status(name: str, root: Path, *, as_json: bool) -> None:
@@ -78,8 +81,8 @@ def runs(root: Path, *, as_json: bool) -> None:
         return
     table = Table("run", "status", "mode", "opened")
     for run in found:
-        table.add_row(run.name, run.status, run.mode, run.opened)
-    Console().print(table)
+        table.add_row(run.run, run.status, run.mode, run.opened)
+    console().print(table)
 
 
 def show(name: str, root: Path, *, as_json: bool) -> None:
@@ -89,7 +92,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(row) for row in closing_rows(view)], indent=1))
     else:
-        print_table(Console(), view)
+        print_table(console(), view)
 
 
 def compare(names: list[str], root: Path, *, as_json: bool) -> None:
@@ -102,7 +105,7 @@ def compare(names: list[str], root: Path, *, as_json: bool) -> None:
     table = Table(*rows[0])
     for row in rows[1:]:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console().print(table)
 
 
 def claims(root: Path, *, as_json: bool) -> None:
@@ -123,7 +126,7 @@ def claims(root: Path, *, as_json: bool) -> None:
         table = Table("claim", "plan", "says", "source", "verdict")
         for row in rows:
             table.add_row(*row.values())
-        Console().print(table)
+        console().print(table)
 
 
 def report(name: str, root: Path) -> None:

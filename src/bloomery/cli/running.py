@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +14,15 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
+from bloomery.cli.console import console
 from bloomery.cli.planning import load_plan, refuse
 
 
 def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) -> int:
     """Check, then launch; write the report whatever came of it; say what to do next."""
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads or _cores()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    console = Console(soft_wrap=True)
+    screen = console()
     loaded = load_plan(plan, overrides)
     refuse(loaded)
 
@@ -29,11 +32,12 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     from bloomery.train.device import choose_device
 
     chosen = choose_device(device)
-    display = Display(console, wall_cap_seconds=loaded.plan.budget.wall)
+    display = Display(screen, wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
         how = Launch(runs, chosen.value, threads, display, lambda: bool(caught))
         folder = how.folder(loaded)
-        console.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {folder}", highlight=False)
+        where = escape(str(folder))
+        screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)
         try:
             outcome = launch(loaded, catalogue, how)
         finally:
@@ -41,47 +45,61 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        console.print(f"interrupted; everything is saved. To go on: bloomery run {_again(plan, overrides, runs)}")
-    _close(console, folder)
+        again = _again(plan, overrides, runs)
+        screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
+    _close(screen, folder)
     if outcome.reason:
-        console.print(escape(outcome.reason))
+        screen.print(escape(outcome.reason))
     return code
 
 
-def _close(console: Console, folder: Path) -> None:
+def _close(screen: Console, folder: Path) -> None:
     from bloomery.cli.reading import print_table
     from bloomery.report.page import write_report
     from bloomery.report.table import next_command
     from bloomery.report.view import RunView
 
     view = RunView.read(folder)
-    print_table(console, view)
-    console.print(f"report: {write_report(folder)}", highlight=False)
+    print_table(screen, view)
+    screen.print(f"report: {write_report(folder)}", highlight=False, markup=False)
     following = next_command(view)
-    console.print(f"next:   {following.command}\n        {following.why}", highlight=False, markup=False)
+    screen.print(f"next:   {following.command}\n        {following.why}", highlight=False, markup=False)
 
 
 def register(plan: str, amend: str | None, runs: Path) -> None:
-    from bloomery.engine.events import EventLog
+    from bloomery.engine.events import EventLog, read_events
+    from bloomery.engine.history import History, identity
     from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, run_folder
     from bloomery.plan import registration
 
     loaded = load_plan(plan, [])
     refuse(loaded)
     folder = run_folder(runs, loaded.plan.name, ())
-    log = folder / REGISTRATION_LOG
+    log, commit = folder / REGISTRATION_LOG, commit_of(loaded.source)
+
+    def write() -> registration.Registration:
+        if amend is None:
+            return registration.register(log, loaded, commit=commit)
+        return registration.amend(log, loaded, amend, commit=commit)
+
+    if loaded.exploratory or (amend is not None and not log.exists()):
+        write()  # which says why it cannot be done; no folder is made for that
     with Lock(folder):
-        commit = commit_of(loaded.source)
-        record = (
-            registration.register(log, loaded, commit=commit)
-            if amend is None
-            else registration.amend(log, loaded, amend, commit=commit)
-        )
-        EventLog(folder / "events.jsonl").write(**record.event())
-    print(f"{'amended' if amend else 'registered'} {loaded.plan.name} as {record.digest[:12]}")
+        record = write()
+        events = folder / "events.jsonl"
+        if identity(record.event()) not in History(read_events(events)).seen:
+            EventLog(events).write(**record.event())
+    print(f"{'registered' if amend is None else 'amended'} {loaded.plan.name} as {record.digest[:12]}")
     if record.changed:
         print(f"changed: {', '.join(record.changed)}")
     print(f"next: bloomery run {plan}")
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -102,7 +120,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _again(plan: str, overrides: list[str], runs: Path) -> str:
-    words = [plan] + [f"--set '{override}'" for override in overrides]
+    words = [shlex.quote(plan)] + [f"--set {shlex.quote(override)}" for override in overrides]
     if runs != Path("runs"):
-        words.append(f"--runs {runs}")
+        words.append(f"--runs {shlex.quote(str(runs))}")
     return " ".join(words)

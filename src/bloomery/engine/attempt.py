@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from bloomery.engine import cells, parties
 from bloomery.engine.artifact import Artifact, seal
 from bloomery.engine.cells import CANDIDATE, CONTROL
+from bloomery.engine.evaluations import declared_by_suites, evaluate, retold
+from bloomery.engine.handing import Outputs, share, share_seed, wanted
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Meter, Session
 from bloomery.engine.stage import Stage, StageContext, StageResult, Stopped
@@ -24,9 +26,6 @@ from bloomery.measure import Emitted, Measurement
 from bloomery.plan.canon import digest
 from bloomery.plan.metrics import ENGINE
 from bloomery.plan.schema import Plan, StageSpec
-
-Outputs = dict[str, dict[tuple[str, int], Artifact]]
-"""{output: {(who, seed): artifact}}: what a stage hands on."""
 
 
 class CellFailed(Exception):
@@ -39,8 +38,8 @@ class Attempt:
     plan: Plan
     stage: StageSpec
     handed: Mapping[str, Outputs]
-    continue_attempt: int | None = None
-    """`from: checkpoint`: the attempt whose final training states this one goes on from."""
+    continue_attempts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """{stage: attempt}, by rules that say `from: checkpoint`: whose final training states a stage goes on from."""
     number: int = 0
     fingerprint: str = ""
     cells: dict[tuple[str, int], Cell] = field(default_factory=dict)
@@ -69,19 +68,17 @@ class Attempt:
         return self.session.data.vocab if self.session.data else 0
 
     def inputs(self, who: str, seed: int) -> dict[str, Artifact]:
-        """The artifacts that `needs` names, for one party and seed.
-
-        A stage with fewer seeds is shared; a party that a stage did not have takes the candidate's."""
+        """The artifacts that `needs` names, for one party and seed."""
         found: dict[str, Artifact] = {}
         for name, reference in self.stage.needs.items():
             if reference.startswith("inputs."):
                 found[name] = self.session.adopted[reference.removeprefix("inputs.")]
                 continue
-            stage_id, _, output = reference.partition(".")
+            stage_id, output = wanted(self.session, self.plan, name, reference)
             if output == "passed":
                 continue
             outputs = self.handed[stage_id]
-            by_cell = outputs.get(output) if output else outputs.get(name, outputs.get("model"))
+            by_cell = outputs.get(output)
             if by_cell is None:
                 raise PlanError(
                     f"stages.{self.stage.id}.needs.{name}",
@@ -108,9 +105,10 @@ class Attempt:
 
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
         """The last attempt's final training state, if this is to go on from it and the inputs are the same."""
-        if self.continue_attempt is None:
+        number = self.continue_attempts.get(self.stage.id)
+        if number is None:
             return None
-        cell = self.session.history.cells.get((self.stage.id, self.continue_attempt, who, seed))
+        cell = self.session.history.cell((self.stage.id, number, who, seed))
         if cell is None or "state" not in cell.outputs:
             return None
         same = dict(cell.inputs) == {name: found.digest for name, found in self.inputs(who, seed).items()}
@@ -121,9 +119,7 @@ class Attempt:
     def run(self) -> None:
         """Run whatever is not yet done. Raises Stopped; a failed cell is kept in `failure`."""
         self.session.stage = self.stage.id
-        fingerprints = {
-            (who, seed): self.fingerprint_of(who, seed) for seed in self.seeds for who in self.parties
-        }
+        fingerprints = {(who, seed): self.fingerprint_of(who, seed) for seed in self.seeds for who in self.parties}
         self.fingerprint = digest({f"{who}-{seed}": value for (who, seed), value in fingerprints.items()})
         self.number = self.session.history.attempt(self.stage.id, self.fingerprint)
         if self.fingerprint not in self.session.history.attempts[self.stage.id]:
@@ -174,6 +170,8 @@ class Attempt:
         inputs = self.inputs(who, seed)
         if finished := self._finished(who, seed, fingerprint):
             return finished
+        if failure := self.session.history.failures.get(fingerprint):
+            raise CellFailed(failure)
         ctx, meter = self._context(who, seed, inputs, fingerprint)
         return self._carry_out(ctx, meter, lambda: self.kind.run(ctx, config))
 
@@ -208,7 +206,7 @@ class Attempt:
                 raise PlanError(
                     f"stages.{self.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"
                 )
-            attempt = Attempt(self.session, self.plan, self.plan.stage(reference), self.handed)
+            attempt = Attempt(self.session, self.plan, self.plan.stage(reference), self.handed, self.continue_attempts)
         return attempt.kind, attempt
 
     def _finished(self, who: str, seed: int, fingerprint: str) -> Cell | None:
@@ -245,9 +243,7 @@ class Attempt:
             vocab=self._vocab,
             system=self.plan.system,
             continue_from=state.path if state else None,
-            record=lambda measurement: session.emit(
-                "measured", sync=False, **place, measurement=measurement.to_json()
-            ),
+            record=lambda measurement: session.emit("measured", sync=False, **place, measurement=measurement.to_json()),
             progress=lambda **facts: session.observe({"event": "progress", **place, **facts}),
             point=lambda **facts: session.emit("point", sync=False, **place, **facts),
             note=lambda event, **facts: session.emit(event, **place, **facts),
@@ -269,11 +265,12 @@ class Attempt:
         place: dict[str, Any] = {"stage": self.stage.id, "attempt": self.number, "who": ctx.who, "seed": ctx.seed}
         if ctx.should_stop():
             raise Stopped
+        _clear(ctx.workdir, keep=ctx.checkpoint)
         try:
             result: StageResult = work()
         except TrainingError as error:
-            session.emit("cell_failed", **place, error=str(error))
             ctx.measure("train/non_finite", 1.0)
+            session.emit("cell_failed", **place, error=str(error))
             raise CellFailed(str(error)) from error
         finally:
             meter.spend()
@@ -328,84 +325,45 @@ class Attempt:
     def declared(self) -> dict[str, Emitted]:
         declared = dict(ENGINE)
         declared |= self.kind.emits(self.config(CANDIDATE))
-        for name, suite in self.plan.suites.items():
-            kind = self.session.catalogue.suite(suite.kind)
-            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}, exclude_unset=True))
-            declared |= {f"{name}/{metric}": emitted for metric, emitted in kind.emits(config).items()}
-        return declared
+        return declared | declared_by_suites(self.session, self.plan)
 
     def evidence(self) -> list[Measurement]:
-        """Everything measured for this attempt: by its kind, by the suites, of rivals and of earlier stages."""
+        """Everything measured for this attempt: by its kind, by the suites, of rivals and of earlier stages.
+
+        Of a failed attempt only what its own cells measured."""
         evidence: list[Measurement] = []
         if self.failure:
-            return [m for cell in self.session.history.cells.values() if cell.key[:2] == (self.stage.id, self.number)
-                    for m in cell.measurements.values()]
+            for cell in self.session.history.cells.values():
+                if cell.key[:2] == (self.stage.id, self.number):
+                    evidence += cell.measurements.values()
+            return evidence
         handed = self.outputs().get("model", {})
         for (who, seed), cell in self.cells.items():
-            evidence += [_as(measurement, who, seed) for measurement in cell.measurements.values()]
-            baseline = who.startswith("baseline:")
-            model = cell.artifacts(self.session.folder).get("model") if baseline else handed.get((who, seed))
+            evidence += [retold(measurement, who, seed) for measurement in cell.measurements.values()]
+            rival = who.startswith("baseline:")
+            model = cell.artifacts(self.session.folder).get("model") if rival else handed.get((who, seed))
             if model is not None:
-                for suite in cells.suites_of(self.plan, self.stage, gated_only=baseline):
-                    evidence += self._evaluate(suite, model, who, seed)
+                evidence += self._judged(model, who, seed, gated_only=rival)
         for reference in sorted(party for party in cells.named(self.stage) if party.startswith("stage:")):
             evidence += self._evidence_of_stage(reference)
         return evidence
 
     def _evidence_of_stage(self, reference: str) -> Iterator[Measurement]:
         for (who, seed), model in self.handed[reference.removeprefix("stage:")].get("model", {}).items():
-            if who != CANDIDATE:
-                continue
-            for measurement in self.session.measured_of.get(model.digest, ()):
-                yield _as(measurement, reference, seed)
-            for suite in cells.suites_of(self.plan, self.stage, gated_only=True):
-                yield from self._evaluate(suite, model, reference, seed)
+            if who == CANDIDATE:
+                for measurement in self.session.measured_of.get(model.digest, ()):
+                    yield retold(measurement, reference, seed)
+                yield from self._judged(model, reference, seed, gated_only=True)
 
-    def _evaluate(self, name: str, model: Artifact, who: str, seed: int) -> list[Measurement]:
-        """A suite's measurements on one artifact, taken once and remembered under both digests."""
-        session, suite = self.session, self.plan.suites[name]
-        data = session.data.digest if session.data else None
-        key = digest({"suite": name, "settings": suite.model_dump(mode="json"), "data": data})
-        done = session.history.evaluations.get((key, model.digest))
-        if done is None:
-            if session.stop_reason():
-                raise Stopped
-            session.observe({"event": "evaluating", "stage": self.stage.id, "suite": name, "who": who, "seed": seed})
-            kind = session.catalogue.suite(suite.kind)
-            config = kind.config_model().model_validate(suite.model_dump(exclude={"kind", "through"}, exclude_unset=True))
-            folder: Path | None = session.data.folder if session.data else None
-            result = kind.run(config, model, folder, device=session.device, threads=session.threads)
-            place: dict[str, Any] = {"stage": self.stage.id, "attempt": self.number, "who": who, "seed": seed}
-            for measurement in result.measurements:
-                full = Measurement(
-                    f"{name}/{measurement.name}", measurement.value, measurement.n, measurement.interval, seed,
-                    measurement.unit, who, measurement.step, measurement.items,
-                )  # fmt: skip
-                session.emit(
-                    "measured", sync=False, **place, suite=key, artifact=model.digest, measurement=full.to_json()
-                )
-            for prompt, text in result.samples:
-                session.emit("sample", sync=False, **place, suite=key, prompt=prompt, text=text)
-            session.emit("evaluated", **place, suite=key, artifact=model.digest, name=name)
-            done = session.history.evaluations[key, model.digest]
-        return [_as(measurement, who, seed) for measurement in done]
+    def _judged(self, model: Artifact, who: str, seed: int, *, gated_only: bool) -> Iterator[Measurement]:
+        for suite in cells.suites_of(self.plan, self.stage, gated_only=gated_only):
+            yield from evaluate(
+                self.session, self.plan, suite, model, stage=self.stage.id, attempt=self.number, who=who, seed=seed
+            )
 
 
-def share(by_cell: Mapping[tuple[str, int], Artifact], who: str, seed: int) -> Artifact:
-    """The artifact of this party and seed, or of the candidate, or of the only seed there is."""
-    for party in (who, CANDIDATE):
-        seeds = [found for owner, found in by_cell if owner == party]
-        if seeds:
-            return by_cell[party, share_seed(tuple(seeds), seed)]
-    raise PlanError("needs", f"nothing was handed on for {who}, seed {seed}")
-
-
-def share_seed(seeds: tuple[int, ...], seed: int) -> int:
-    return seed if seed in seeds else seeds[0]
-
-
-def _as(measurement: Measurement, who: str, seed: int) -> Measurement:
-    return Measurement(
-        measurement.name, measurement.value, measurement.n, measurement.interval, seed,
-        measurement.unit, who, measurement.step, measurement.items,
-    )  # fmt: skip
+def _clear(workdir: Path, *, keep: Path) -> None:
+    """What a killed process left half-written; its checkpoint is all that counts."""
+    for entry in workdir.iterdir():
+        if entry != keep:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -1,6 +1,7 @@
 """events.jsonl: one line per fact, appended and flushed; the truth about a run. Everything else is derived from it.
 
-A process killed while writing leaves a torn last line: readers ignore it, the next writer cuts it off.
+A process killed while writing leaves a torn last line: readers ignore it, the next writer cuts it off. A write that
+fails leaves the file as it was.
 """
 
 from __future__ import annotations
@@ -21,21 +22,27 @@ class EventLog:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _cut_torn_line(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(file)
+        except OSError as error:
+            raise _unwritable(file, error) from error
 
     def write(self, event: str, *, sync: bool = True, **facts: Any) -> Event:
         line: Event = {"event": event, "time": now(), **facts}
+        content = json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        size = None
         try:
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n")
+            with self.file.open("ab") as stream:
+                size = stream.tell()
+                stream.write(content)
                 stream.flush()
                 if sync:
                     os.fsync(stream.fileno())
         except OSError as error:
-            raise ArtifactError(
-                str(self.file), f"cannot be written: {error.strerror}", hint="free some space and run again: it goes on"
-            ) from error
+            if size is not None:
+                os.truncate(self.file, size)
+            raise _unwritable(self.file, error) from error
         return line
 
 
@@ -48,10 +55,7 @@ def read_events(file: Path) -> list[Event]:
     events: list[Event] = []
     for number, line in enumerate(whole, start=1):
         try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or "event" not in event:
-                raise ValueError("not an event")
-            events.append(event)
+            events.append(_event(line))
         except ValueError as error:
             if number == len(whole) and not torn:
                 break
@@ -65,10 +69,30 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
+def _event(line: bytes) -> Event:
+    event = json.loads(line)
+    if not isinstance(event, dict) or "event" not in event:
+        raise ValueError("not an event")
+    return event
+
+
 def _cut_torn_line(file: Path) -> None:
-    if not file.exists() or file.stat().st_size == 0:
+    """Cut off what a reader would ignore: a last line without its end, else a last line that is no event."""
+    if not file.exists():
         return
     with file.open("r+b") as stream:
         content = stream.read()
-        if not content.endswith(b"\n"):
-            stream.truncate(content.rfind(b"\n") + 1)
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole == content and whole:
+            before = whole.rfind(b"\n", 0, -1) + 1
+            try:
+                _event(whole[before:])
+            except ValueError:
+                whole = whole[:before]
+        if whole != content:
+            stream.truncate(len(whole))
+
+
+def _unwritable(file: Path, error: OSError) -> ArtifactError:
+    hint = "free some space, or choose another --runs folder, and run again: it goes on"
+    return ArtifactError(str(file), f"cannot be written: {error.strerror or error}", hint=hint)

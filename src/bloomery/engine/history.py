@@ -18,8 +18,11 @@ from bloomery.errors import ArtifactError
 from bloomery.measure import Measurement
 
 ONCE = frozenset(
-    ("walk_started", "decision", "verdict", "twin_solved", "budget_planned", "cell_reused", "data_ready", "stage_skipped")
-)
+    (
+        "registered", "amended", "budget_planned", "data_ready", "walk_started", "twin_solved", "cell_reused",
+        "sample", "verdict", "decision", "stage_skipped",
+    )
+)  # fmt: skip
 """Events that a resumed run would say again."""
 
 CellKey = tuple[str, int, str, int]
@@ -38,10 +41,15 @@ class Cell:
     measurements: dict[tuple[str, int | None], Measurement] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     finished: bool = False
+    verified: dict[str, Artifact] = field(default_factory=dict)
+    """Outputs whose digest this process has recomputed."""
 
     def artifacts(self, run: Path) -> dict[str, Artifact]:
-        """The outputs, each verified against its digest. Raises ArtifactError where one is damaged."""
-        return {name: unseal(run / folder) for name, folder in self.outputs.items()}
+        """The outputs, each verified against its digest, once. Raises ArtifactError where one is damaged."""
+        for name, folder in self.outputs.items():
+            if name not in self.verified:
+                self.verified[name] = unseal(run / folder)
+        return dict(self.verified)
 
 
 class History:
@@ -51,6 +59,9 @@ class History:
         self.cells: dict[CellKey, Cell] = {}
         self.attempts: dict[str, dict[str, int]] = defaultdict(dict)
         """{stage: {stage fingerprint: attempt}}"""
+        self.failures: dict[str, str] = {}
+        """{cell fingerprint: why training could not go on}; it would not the next time either."""
+        self._reused: dict[CellKey, CellKey] = {}
         self.evaluations: dict[tuple[str, str], tuple[Measurement, ...]] = {}
         """{(suite digest, artifact digest): measurements}"""
         self._pending: dict[tuple[str, str], dict[tuple[str, int | None], Measurement]] = defaultdict(dict)
@@ -71,6 +82,11 @@ class History:
             known = self.cells.get(key)
             if known is None or known.fingerprint != event["fingerprint"]:
                 self.cells[key] = Cell(key, event["fingerprint"], event["inputs"])
+            else:
+                known.finished = False
+                known.verified.clear()
+        elif name == "cell_failed":
+            self.failures[self.cells[_key(event)].fingerprint] = event["error"]
         elif name == "artifact" and _key(event) in self.cells:
             self.cells[_key(event)].outputs[event["output"]] = event["path"]
         elif name == "measured":
@@ -89,8 +105,15 @@ class History:
         elif name == "cell_finished":
             cell = self.cells[_key(event)]
             cell.finished, cell.hashes = True, event["hashes"]
-        elif name in ONCE:
+        if name == "cell_reused":
+            stage, attempt, who, seed = event["of"]
+            self._reused[_key(event)] = (stage, attempt, who, seed)
+        if name in ONCE:
             self.seen.add(identity(event))
+
+    def cell(self, key: CellKey) -> Cell | None:
+        """A cell by its place, or the one that was taken over there because nothing had changed for it."""
+        return self.cells.get(key) or self.cells.get(self._reused.get(key, key))
 
     def finished_cell(self, fingerprint: str, run: Path) -> Cell | None:
         """A finished cell with this fingerprint whose outputs are still whole; the latest such."""

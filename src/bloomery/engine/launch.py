@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.engine.artifact import adopt, unseal, write_atomically
+from bloomery.engine.artifact import Artifact, adopt, digest_of_foreign, unseal, write_atomically
 from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import find_device, load_devices
 from bloomery.engine.discover import Catalogue, load
@@ -23,6 +23,7 @@ from bloomery.engine.session import Data, Observer, Session
 from bloomery.errors import ArtifactError
 from bloomery.plan import registration
 from bloomery.plan.load import Loaded
+from bloomery.plan.schema import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Launch:
 def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     """Run `loaded`, or go on with it. Raises BloomeryError before anything is written where it must not start."""
     folder = how.folder(loaded)
+    _look_for_files(loaded, folder)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
         threads = _threads_of(events) or how.threads
@@ -69,9 +71,30 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             session.data = _prepare(loaded, session, how.root)
         planned = price_plan(loaded, catalogue, find_device("cpu")).first_walk
         session.emit("budget_planned", once=True, **planned.to_json(), caps=loaded.plan.budget.model_dump())
-        for name, source in loaded.plan.inputs.items():
-            session.adopted[name] = _adopt(loaded, folder, name, source.file or source.folder or "", source.digest)
+        for name, given in loaded.plan.inputs.items():
+            session.adopted[name] = _adopt(loaded, folder, name, given)
         return Runner(loaded, session).run()
+
+
+def _look_for_files(loaded: Loaded, folder: Path) -> None:
+    """Raise BloomeryError where text or an input that the plan names is not there, or not what it promises."""
+    if loaded.plan.data:
+        spec = load("bloomery.stages.prepare:parse_data")(loaded.plan.data)
+        load("bloomery.stages.prepare:open_sources")(spec, [loaded.source.parent])
+        load("bloomery.stages.prepare:planned_vocab")(spec, [loaded.source.parent])
+    for name, given in loaded.plan.inputs.items():
+        source = _foreign(loaded, given)
+        if source.exists() or not (folder / "inputs" / name).exists():
+            found = digest_of_foreign(source)
+            if given.digest not in (None, found):
+                raise ArtifactError(
+                    loaded.where(f"inputs.{name}.digest"), f"{source} has digest {found}", given.digest or "",
+                    "the file is not the one that the plan names",
+                )  # fmt: skip
+
+
+def _foreign(loaded: Loaded, given: Input) -> Path:
+    return loaded.source.parent / (given.file or given.folder or "")
 
 
 def _threads_of(events: list[Event]) -> int | None:
@@ -90,11 +113,13 @@ def _register(loaded: Loaded, session: Session) -> None:
             str(loaded.source),
             "this plan is registered and has changed since",
             "the plan as registered, or an amendment that says why",
-            f"put it back, or: bloomery register {loaded.source} --amend \"why\"; or try things out with --set",
+            f'put it back, or: bloomery register {loaded.source} --amend "why"; or try things out with --set',
         )
     if state == "unregistered":
-        record = registration.register(log, loaded, commit=commit_of(loaded.source))
-        session.emit(**record.event())
+        registration.register(log, loaded, commit=commit_of(loaded.source))
+    if state != "exploratory":
+        for record in registration.read(log):
+            session.emit(**record.event(), once=True)
 
 
 def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> None:
@@ -126,9 +151,11 @@ def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
     return Data(*data)
 
 
-def _adopt(loaded: Loaded, folder: Path, name: str, source: str, digest: str | None) -> Any:
-    target = folder / "inputs" / name
+def _adopt(loaded: Loaded, folder: Path, name: str, given: Input) -> Artifact:
+    """The input as this run holds it; adopted anew where the plan names another file, or it has changed."""
+    target, source = folder / "inputs" / name, _foreign(loaded, given)
     if target.exists():
-        return unseal(target)
-    found = Path(source)
-    return adopt(found if found.is_absolute() else loaded.source.parent / found, target, name, digest=digest)
+        held = unseal(target)
+        if not source.exists() or digest_of_foreign(source) == held.digest:
+            return held
+    return adopt(source, target, name, digest=given.digest)

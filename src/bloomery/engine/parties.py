@@ -1,4 +1,4 @@
-"""Who takes part in a stage, and each party's settings: the candidate's as written, the control's solved and patched."""
+"""Who takes part in a stage, and each party's settings: the candidate's as written, the control's solved."""
 
 from __future__ import annotations
 

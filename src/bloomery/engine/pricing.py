@@ -6,7 +6,6 @@ would run, the control included. Baselines and suites are small beside training 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +89,7 @@ def price_plan(loaded: Loaded, catalogue: Catalogue, device: Device) -> PricedPl
     """Price a checked plan. Builds every model on the meta device; refuses nothing, warns plainly."""
     lines = _lines(loaded.plan, catalogue, device, vocab_of(loaded))
     remedies = [
-        _remedy(loaded, catalogue, device, stage, rule, lines)
+        _remedy(loaded, catalogue, device, stage, rule)
         for stage in loaded.plan.stages
         for rule in stage.on_fail
         if rule.then is None
@@ -136,9 +135,7 @@ def vocab_of(loaded: Loaded) -> int:
     return prepare(load("bloomery.stages.prepare:parse_data")(loaded.plan.data), [loaded.source.parent])
 
 
-def _remedy(
-    loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSpec, rule: Rule, lines: list[Line]
-) -> Remedy:
+def _remedy(loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSpec, rule: Rule) -> Remedy:
     patched = resolve(loaded, [(stage.id, rule.set)])
     changed: dict[str, bool] = {}
     for before, after in zip(loaded.plan.stages, patched.stages, strict=True):
@@ -147,13 +144,20 @@ def _remedy(
     if rule.from_ == "checkpoint" or not any(changed.values()):
         changed[stage.id] = True
     again = tuple(name for name, different in changed.items() if different)
-    old: Mapping[tuple[str, str], Line] = {(line.stage, line.who): line for line in lines}
+
+    def same(line: Line) -> bool:
+        """Whether a rival's settings and inputs are as before: then its cells are taken over."""
+        before, after = loaded.plan.stage(line.stage), patched.stage(line.stage)
+        upstream = any(reference.partition(".")[0] in again for reference in after.needs.values())
+        kind, vocab = catalogue.kind(after.kind or ""), vocab_of(loaded)
+        settings = [
+            parties.settings(plan, stage, kind, line.who, vocab=vocab)
+            for plan, stage in ((loaded.plan, before), (patched, after))
+        ]
+        return not upstream and settings[0] == settings[1]
+
     adds = Amounts()
     for line in _lines(patched, catalogue, device, vocab_of(loaded)):
-        same = (line.stage, line.who) in old and old[line.stage, line.who].cost == line.cost
-        unchanged_control = line.who != CANDIDATE and same and rule.from_ == "start"
-        if line.stage in again and not unchanged_control:
+        if line.stage in again and not (line.who != CANDIDATE and rule.from_ == "start" and same(line)):
             adds += line.price.amounts
     return Remedy(stage.id, rule.name, rule.max_attempts, again, adds)
-
-

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,12 +64,14 @@ class Lock:
                 f"another process is writing this run ({holder or 'unknown'})",
                 hint="wait for it, or stop it; its lock is free as soon as it is gone",
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # who holds it is a courtesy; on a full disk the lock holds without it
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.ftruncate(self._descriptor, 0)
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
 
@@ -109,9 +112,7 @@ def _git(folder: Path) -> tuple[str | None, bool]:
     """(commit, dirty) of the repository that holds the plan, or (None, False)."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=True
-        )
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=True)
         return done.stdout.strip()
 
     try:

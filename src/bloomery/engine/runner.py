@@ -13,8 +13,9 @@ from itertools import count
 from typing import Any, Literal
 
 from bloomery.engine import gate
-from bloomery.engine.attempt import Attempt, Outputs
+from bloomery.engine.attempt import Attempt
 from bloomery.engine.cells import CANDIDATE
+from bloomery.engine.handing import Outputs, wanted
 from bloomery.engine.prescribe import GoOn, NotPromoted, Retry, Stop, next_attempt
 from bloomery.engine.session import Session
 from bloomery.engine.stage import Stopped
@@ -81,7 +82,7 @@ class Runner:
         except Stopped:
             if self._session.signalled():
                 return self._end(Outcome("interrupted"))
-            return self._end(Outcome("budget", self._session.ledger.exceeded() or ""))
+            return self._end(Outcome("budget", self._session.ledger.exceeded(self._session.stage) or ""))
         raise AssertionError("a plan ends")
 
     def _end(self, outcome: Outcome) -> Outcome:
@@ -98,13 +99,11 @@ class Runner:
     def _walk(self, plan: Plan, prescribed: _Prescribed) -> Outcome | tuple[StageSpec, Rule]:
         self._handed, self._promoted, self._failed_gates = {}, {}, []
         for stage in plan.stages:
-            if absent := self._absent(stage):
+            if absent := self._absent(plan, stage):
                 self._promoted[stage.id] = False
                 self._session.emit("stage_skipped", once=True, stage=stage.id, attempt=0, why=absent)
                 continue
-            attempt = Attempt(
-                self._session, plan, stage, self._handed, prescribed.continue_attempt.get(stage.id)
-            )
+            attempt = Attempt(self._session, plan, stage, self._handed, prescribed.continue_attempt)
             attempt.run()
             self._attempts[stage.id] = attempt.number
             evidence = attempt.evidence()
@@ -125,18 +124,17 @@ class Runner:
             return Outcome("failed", "gates failed at " + ", ".join(self._failed_gates))
         return Outcome("passed")
 
-    def _absent(self, stage: StageSpec) -> str:
+    def _absent(self, plan: Plan, stage: StageSpec) -> str:
         """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
-        for reference in stage.needs.values():
-            stage_id, _, output = reference.partition(".")
-            if stage_id == "inputs":
+        for name, reference in stage.needs.items():
+            if reference.startswith("inputs."):
                 continue
-            if output == "passed" and not self._promoted.get(stage_id, False):
-                return f"{stage_id} did not pass"
-            if output not in ("", "passed") and output not in self._handed.get(stage_id, {}):
-                return f"{reference} is absent: {stage_id} was not promoted"
-            if not output and not self._handed.get(stage_id):
-                return f"{stage_id} handed nothing on"
+            needed, output = wanted(self._session, plan, name, reference)
+            if output == "passed":
+                if not self._promoted.get(needed, False):
+                    return f"{needed} did not pass"
+            elif output not in self._handed.get(needed, {}):
+                return f"{needed}.{output} is absent: {needed} was not promoted"
         return ""
 
     def _hand_on(self, stage: StageSpec, attempt: Attempt, decision: GoOn | NotPromoted, passed: bool) -> None:
@@ -160,5 +158,3 @@ class Runner:
         if decision.rule is not None:
             facts["rule"] = decision.rule.name
         self._session.emit("decision", once=True, **facts)
-
-

@@ -111,11 +111,13 @@ class Stage(Protocol):
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         """May import torch (meta device); nothing is trained."""
         ...
+
     def twin(
         self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
     ) -> Mapping[str, Any] | None:
         """The patch on `config` that turns it into its dense control; None where the kind builds no model."""
         ...
+
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult: ...
     def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
         """The token arrays that `run` learns from, in order: what a baseline is fitted on. Empty without training."""

@@ -54,7 +54,9 @@ def load_model(folder: Path, *, device: str = "cpu") -> LanguageModel:
     own = dict(model.named_parameters())
     if wrong := sorted(set(own) ^ set(weights)) or [n for n in own if own[n].shape != weights[n].shape]:
         raise ArtifactError(
-            str(folder), f"the weights do not fit the architecture at {wrong[0]}", "the weights that model.json describes"
+            str(folder),
+            f"the weights do not fit the architecture at {wrong[0]}",
+            "the weights that model.json describes",
         )
     with torch.no_grad():
         for name, parameter in own.items():

@@ -134,9 +134,7 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
             epsilon=optimizer.epsilon,
             relative=optimizer.relative,
         ),
-        schedule=ScheduleConfig(
-            name=schedule.name, warmup=schedule.warmup, decay=schedule.decay, floor=schedule.floor
-        ),
+        schedule=ScheduleConfig(name=schedule.name, warmup=schedule.warmup, decay=schedule.decay, floor=schedule.floor),
         clip=optimizer.clip or 0.0,
         compile=config.compile,
         activation_checkpointing=config.activation_checkpointing,

@@ -1,0 +1,66 @@
+"""Suites on artifacts: each pair is judged once in a run, and remembered under the digests of both.
+
+The measurements carry the suite's name and whoever asked first; `retold` gives them to the party that asks now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bloomery.engine.artifact import Artifact
+from bloomery.engine.session import Meter, Session
+from bloomery.engine.stage import Stopped
+from bloomery.measure import Emitted, Measurement
+from bloomery.plan.canon import digest
+from bloomery.plan.schema import Plan, Suite
+
+
+def evaluate(
+    session: Session, plan: Plan, name: str, model: Artifact, *, stage: str, attempt: int, who: str, seed: int
+) -> list[Measurement]:
+    """What suite `name` measures on `model`, for `who` and `seed`. Raises Stopped before a suite, never inside one."""
+    suite = plan.suites[name]
+    data = session.data.digest if session.data else None
+    key = digest({"suite": name, "settings": suite.model_dump(mode="json"), "data": data})
+    done = session.history.evaluations.get((key, model.digest))
+    if done is None:
+        if session.stop_reason():
+            raise Stopped
+        place: dict[str, Any] = {"stage": stage, "attempt": attempt, "who": who, "seed": seed}
+        session.observe({"event": "evaluating", "suite": name, **place})
+        meter = Meter(session, **place)
+        kind = session.catalogue.suite(suite.kind)
+        config = kind.config_model().model_validate(settings_of(suite))
+        folder = session.data.folder if session.data else None
+        result = kind.run(config, model, folder, device=session.device, threads=session.threads)
+        known: dict[str, Any] = {"suite": key, "artifact": model.digest}
+        for measurement in result.measurements:
+            full = replace(measurement, name=f"{name}/{measurement.name}", seed=seed, who=who)
+            session.emit("measured", sync=False, **place, **known, measurement=full.to_json())
+        for prompt, text in result.samples:
+            session.emit("sample", once=True, sync=False, **place, **known, prompt=prompt, text=text)
+        meter.spend()
+        meter.write()
+        session.emit("evaluated", **place, **known, name=name)
+        done = session.history.evaluations[key, model.digest]
+    return [retold(measurement, who, seed) for measurement in done]
+
+
+def declared_by_suites(session: Session, plan: Plan) -> dict[str, Emitted]:
+    """{full metric name: what it is} of every suite of the plan."""
+    declared: dict[str, Emitted] = {}
+    for name, suite in plan.suites.items():
+        kind = session.catalogue.suite(suite.kind)
+        emitted = kind.emits(kind.config_model().model_validate(settings_of(suite)))
+        declared |= {f"{name}/{metric}": one for metric, one in emitted.items()}
+    return declared
+
+
+def settings_of(suite: Suite) -> dict[str, Any]:
+    """The suite kind's own settings, as written."""
+    return suite.model_dump(exclude={"kind", "through"}, exclude_unset=True)
+
+
+def retold(measurement: Measurement, who: str, seed: int) -> Measurement:
+    return replace(measurement, who=who, seed=seed)
