@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Normalise(Function):
-    """y = x r w with r = (mean(x^2) + epsilon)^-1/2.  dx = r (g w - x r mean(g w x r)),  dw = sum over rows of g x r."""
+    """y = x r w with r = (mean(x^2) + epsilon)^-1/2.  dx = r (g w - x r mean(g w x r)), dw = sum over rows of g x r."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, out_dtype: torch.dtype) -> Tensor:
@@ -25,7 +25,7 @@ class Normalise(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, scale = ctx.saved_tensors
         gradient = gradient.to(x.dtype)
         normal = torch.mul(x, scale)
@@ -48,7 +48,7 @@ class Rotate(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         cosine, sine = ctx.saved_tensors
         batch, heads, time, width = gradient.shape
         out = gradient.new_empty(batch, time, heads, width)
@@ -64,7 +64,7 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
 
 
 class CausalAttention(Function):
-    """softmax(q k^T + causal mask) v by blocks of queries, heads sharing a key head stacked: q [g, s, t, d], k v [g, t, d].
+    """softmax(q k^T + causal mask) v by blocks of queries. s query heads share a key head: q [g s t d], k, v [g t d].
 
     Only the square on the diagonal needs a mask. Softmax statistics are float32 inside torch's kernel for any input.
     With P the weights: dV = P^T dO, dS = P (dP - sum(dP P)), dP = dO V^T, dQ = dS K, dK = dS^T Q.
@@ -91,7 +91,7 @@ class CausalAttention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         query, key, value, *kept = ctx.saved_tensors
         groups, shared, time, width = query.shape
         into_query = torch.empty_like(query)

@@ -6,9 +6,12 @@ quarter of the float32 rate, so float32 is chosen there. Refuses devices that to
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -112,7 +115,7 @@ def measure_matmul(device: str, dtype: torch.dtype, seconds: float, size: int | 
     while time.perf_counter() < end or best == float("inf"):
         synchronise(device)
         start = time.perf_counter()
-        a @ a
+        torch.mm(a, a)
         synchronise(device)
         best = min(best, time.perf_counter() - start)
     return 2.0 * size**3 / best
@@ -124,3 +127,27 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize(device)
     elif device == "mps":
         torch.mps.synchronize()
+
+
+@contextlib.contextmanager
+def reproducibly(threads: int | None, device: str) -> Iterator[None]:
+    """Deterministic algorithms, a fixed thread count, and the generators as they were afterwards.
+
+    Torch would also fill every fresh tensor with NaN in this mode, for debugging; that costs 5 % and is switched off.
+    """
+    deterministic: Any = torch.utils.deterministic
+    before_threads, before_fill = torch.get_num_threads(), deterministic.fill_uninitialized_memory
+    before_mode = torch.get_deterministic_debug_mode()
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        torch.set_num_threads(threads or before_threads)
+        deterministic.fill_uninitialized_memory = False
+        torch.use_deterministic_algorithms(True)
+        with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(before_mode)
+        deterministic.fill_uninitialized_memory = before_fill
+        torch.set_num_threads(before_threads)
+        synchronise(device)

@@ -8,11 +8,9 @@ resuming a checkpoint of other settings.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +22,7 @@ from bloomery.errors import TrainingError
 from bloomery.model.interface import LanguageModel, Output
 from bloomery.train import checkpoint as checkpoints
 from bloomery.train import watch
-from bloomery.train.device import matmul_peak, synchronise
+from bloomery.train.device import matmul_peak, reproducibly
 from bloomery.train.objectives import IGNORE, TokenBatch, summed_loss, valid_targets
 from bloomery.train.optim import Optimisers, OptimizerConfig
 from bloomery.train.parallel import World, world
@@ -212,6 +210,8 @@ class _Run:
         config, every = self.config, max(1, self.config.steps // POINTS)
         shown = saved = time.perf_counter()
         save_seconds = 0.0
+        if evaluate is not None and self.step == config.steps:  # killed after the last save, before anyone was told
+            self._evaluate(evaluate)
         self.model.train()
         while self.step < config.steps:
             if should_stop():
@@ -237,9 +237,7 @@ class _Run:
                 shown = now
             due = config.evaluate_every and self.step % config.evaluate_every == 0
             if evaluate is not None and (due or self.step == config.steps):
-                self.model.eval()
-                evaluate(self.model, self.step)
-                self.model.train()
+                self._evaluate(evaluate)
             if time.perf_counter() - saved > max(config.checkpoint_every_seconds, save_seconds / SAVE_SHARE):
                 begun = time.perf_counter()
                 self.save()
@@ -247,6 +245,11 @@ class _Run:
                 save_seconds = saved - begun
         self.save()
         return False
+
+    def _evaluate(self, evaluate: Callable[[LanguageModel, int], None]) -> None:
+        self.model.eval()
+        evaluate(self.model, self.step)
+        self.model.train()
 
     def save(self) -> None:
         if self.saved_step == self.step:
@@ -301,26 +304,3 @@ def on_device(batch: TokenBatch, device: str) -> TokenBatch:
 
     return DeviceBatch(batch.tokens.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True),
                        move(batch.mask), move(batch.segments))  # fmt: skip
-
-
-@contextlib.contextmanager
-def reproducibly(threads: int | None, device: str) -> Iterator[None]:
-    """Deterministic algorithms, a fixed thread count, and the generators as they were afterwards.
-
-    Torch would also fill every fresh tensor with NaN in this mode, for debugging; that costs 5 % and is switched off.
-    """
-    before_threads, before_fill = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
-    before_mode = torch.get_deterministic_debug_mode()
-    if device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        torch.set_num_threads(threads or before_threads)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        torch.use_deterministic_algorithms(True)
-        with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
-            yield
-    finally:
-        torch.set_deterministic_debug_mode(before_mode)
-        torch.utils.deterministic.fill_uninitialized_memory = before_fill
-        torch.set_num_threads(before_threads)
-        synchronise(device)

@@ -79,7 +79,9 @@ class _ChunkedCrossEntropy(Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         into_hidden, into_weight = ctx.saved_tensors
         if into_hidden is not None:
             into_hidden = (into_hidden * gradient.to(into_hidden.dtype)).to(ctx.hidden_dtype)
