@@ -73,10 +73,11 @@ def plan_schema() -> dict[str, Any]:
 
 def plan_reference() -> str:
     """The key tables of docs/plan.md, in Markdown."""
-    return "\n".join(_table(title, model) for title, model in _TABLES)
+    return "\n".join(key_table(title, model) for title, model in _TABLES)
 
 
-def _table(title: str, model: type[BaseModel]) -> str:
+def key_table(title: str, model: type[BaseModel]) -> str:
+    """The keys of one model as a Markdown table under a heading."""
     notes = documentation(model)
     lines = [f"### {title}", "", inspect.cleandoc(model.__doc__ or ""), "", "| key | value | default | meaning |"]
     lines.append("|---|---|---|---|")
@@ -88,11 +89,14 @@ def _table(title: str, model: type[BaseModel]) -> str:
 
 @cache
 def documentation(model: type[BaseModel]) -> Mapping[str, str]:
-    """{field: the text below it in the source}."""
+    """{field: the text below it in the source}, inherited fields included."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
     body = tree.body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
+    for base in reversed(model.__bases__):
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            found |= documentation(base)
     for statement, following in zip(body.body, body.body[1:], strict=False):
         match statement, following:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
@@ -135,10 +139,12 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    if value is None or value == () or value == {} or isinstance(value, BaseModel):
+    if value in (None, (), {}, "") or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, Mapping):
+        return "`{" + ", ".join(f"{key}: {inner:g}" for key, inner in value.items()) + "}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{value}`"

@@ -63,20 +63,29 @@ class Optimizer(Frozen):
     """Rates are relative to each tensor's scale at initialisation unless `relative` is false."""
 
     name: Literal["adamw", "muon"] = "adamw"
+    """muon takes matrices between features, and AdamW the rest."""
     lr: float = Field(default=0.02, gt=0)
+    """The highest rate. 0.02: a step of at most 2 % of a typical weight."""
     embedding_lr: float | None = Field(default=None, gt=0)
+    """Of embedding and head; without it `lr`."""
     gain_lr: float | None = Field(default=None, gt=0)
+    """Of norm gains; without it `lr`."""
     weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled; gains and phase factors never decay."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     clip: float | None = Field(default=1.0, gt=0)
+    """The largest norm of the gradient; `null`: no limit."""
     relative: bool = True
+    """Multiply every rate by its tensor's deviation at initialisation."""
 
 
 class Schedule(Frozen):
     name: Literal["cosine", "linear", "constant", "wsd", "warm_restart"] = "cosine"
+    """wsd: warm up, stay, decay. warm_restart: cosine that begins at `floor`, to go on from a checkpoint."""
     warmup: Share = 0.05
+    """The share of the stage over which the rate rises."""
     decay: Share = 0.2
     """wsd: the share of the stage over which the rate falls."""
     floor: Share = 0.05
@@ -87,7 +96,9 @@ class Validation(Frozen):
     """How often and on what the stage looks at held-out text while it trains (`val/loss`)."""
 
     split: str = "val"
+    """A split of the first set under `data`. What is chosen by it should be `dev`."""
     every: Share = 0.25
+    """The share of the stage between two looks."""
     documents: int | None = Field(default=8, ge=1)
     """At most this many documents, evenly spread; None: all."""
 
@@ -96,19 +107,29 @@ class Training(Frozen):
     """What every gradient stage is told."""
 
     data: Mixture = Field(default_factory=lambda: {"corpus": 1.0})
+    """A part, or `{part: share}`; shares add up to 1. A part is `NAME` (its train split) or `NAME:SPLIT`."""
     tokens: Tokens
+    """How many are read: whole steps of batch x context, rounded down."""
     batch: int = Field(default=8, ge=1)
     """Sequences per optimiser step."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a batch is cut into, to save memory; the gradient is the same."""
     context: int = Field(default=128, ge=2)
+    """Tokens in a sequence."""
     packing: Literal["stream", "documents"] = "stream"
+    """stream: sequences run across documents. documents: whole ones side by side that do not see each other."""
     optimizer: Optimizer = Optimizer()
+    """Below."""
     schedule: Schedule = Schedule()
+    """Below."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of matrix products; weights stay fp32. auto: bf16 where the processor multiplies it, else fp32."""
     compile: bool = False
+    """torch.compile; another run than the uncompiled one, to the last bits."""
     activation_checkpointing: bool = False
+    """Compute blocks again in the backward pass in place of keeping their activations."""
     validation: Validation = Validation()
+    """Below."""
     checkpoint_every: Seconds = 20
     """Never more than 1 % of the time is spent on it. It changes no result."""
 
