@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,7 +36,7 @@ class DenseConfig(BaseModel):
     """How many tokens back a token sees, itself included; None: all."""
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
+    def _heads_fit(self) -> DenseConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if (self.width // self.heads) % 2:

@@ -34,9 +34,6 @@ from bloomery.model.layers import (
     positions,
 )
 
-EMBEDDING_SCALE = 0.02
-"""Standard deviation of embedding and head (GPT-2; Radford et al. 2019)."""
-
 
 @dataclass(slots=True)
 class Cache:
@@ -150,9 +147,9 @@ class Transformer(LanguageModel):
         return Cache([(empty(), empty()) for _ in range(self.config.layers)])
 
     def scales(self) -> dict[str, Scale]:
-        out = {"embedding": Scale("embedding", EMBEDDING_SCALE, decay=True, matrix=False)}
+        out = {"embedding": Scale("embedding", self.config.width**-0.5, decay=True, matrix=False)}
         if self.head is not None:
-            out["head"] = Scale("head", EMBEDDING_SCALE, decay=True, matrix=False)
+            out["head"] = Scale("head", self.config.width**-0.5, decay=True, matrix=False)
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
                 out[f"{name}.weight"] = Scale("norm", 1.0, decay=False, matrix=False)
@@ -187,7 +184,7 @@ def initialise(model: Transformer, generator: torch.Generator | None = None) -> 
 
     | tensor                              | distribution                                                     |
     |-------------------------------------|------------------------------------------------------------------|
-    | embedding, head [v d]               | N(0, 0.02^2)                                                     |
+    | embedding, head [v d]               | N(0, 1 / width): first logits of scale one                       |
     | query, key, value, gate, up         | N(0, 1 / inputs): keeps the scale of what comes in               |
     | attention output, down              | N(0, 1 / (inputs 2 L)): 2 L residual outputs add up to scale one |
     | norm gains                          | 1                                                                |
@@ -195,12 +192,12 @@ def initialise(model: Transformer, generator: torch.Generator | None = None) -> 
     """
     if model.embedding.is_meta:
         return
-    model.embedding.normal_(0.0, EMBEDDING_SCALE, generator=generator)
+    model.embedding.normal_(0.0, model.config.width**-0.5, generator=generator)
     for block in model.blocks:
         for _, linear in cast(Block, block).linears():
             linear.initialise(generator)
     if model.head is not None:
-        model.head.normal_(0.0, EMBEDDING_SCALE, generator=generator)
+        model.head.normal_(0.0, model.config.width**-0.5, generator=generator)
     for module in model.modules():
         if isinstance(module, RMSNorm):
             module.weight.fill_(1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ QUERY_BLOCK = 128
 """Queries that attend together on CPU; measured best of 64, 128, 256 at 256 to 1024 tokens."""
 
 
+@runtime_checkable
 class BlockLinear(Protocol):
     """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
 
@@ -45,6 +46,7 @@ class BlockLinear(Protocol):
         ...
 
 
+@runtime_checkable
 class LinearFactory(Protocol):
     """Makes one linear of a block.
 

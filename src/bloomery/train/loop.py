@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ SAVE_SHARE = 0.01
 """Saving takes at most this share of the time, however often it is asked for."""
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Where batches come from; `batch_at` must be a pure function of the step."""
 

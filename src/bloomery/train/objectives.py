@@ -8,7 +8,7 @@ Refuses auxiliary losses without a weight: a loss that is silently dropped is a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +24,7 @@ CHUNK_ROWS = 512
 """Rows whose logits exist at a time."""
 
 
+@runtime_checkable
 class TokenBatch(Protocol):
     """What `batches.batch_at(step)` gives. Targets where `mask` is False are not learned from."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ SHAPE_RATE = "match_rms_adamw"
 
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-    name: Literal["adamw", "muon"] = "adamw"
-    """muon: orthogonalised momentum for matrices between features, AdamW for the rest (Jordan et al. 2024)."""
+    name: str = "adamw"
+    """adamw, or muon: orthogonalised momentum for matrices between features, AdamW for the rest (Jordan et al. 2024)."""
     lr: float = 0.03
     """Relative to the initial scale (0.03: a step of at most 3 % of a typical weight), or absolute."""
     embedding_lr: float | None = None

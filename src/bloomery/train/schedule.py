@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
-from bloomery.errors import TrainingError
+from bloomery.errors import TrainingError, nearest
+
+
+NAMES = ("wsd", "cosine", "linear", "constant", "warm_restart")
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleConfig:
-    name: Literal["wsd", "cosine", "linear", "constant", "warm_restart"] = "cosine"
+    name: str = "cosine"
+    """wsd, cosine, linear, constant or warm_restart."""
     warmup: float = 0.05
     """Share of all steps."""
     decay: float = 0.2
@@ -28,8 +31,8 @@ class ScheduleConfig:
     """The factor at the last step."""
 
     def __post_init__(self) -> None:
-        if self.name not in ("wsd", "cosine", "linear", "constant", "warm_restart"):
-            raise TrainingError("schedule.name", f"'{self.name}'", "wsd, cosine, linear, constant or warm_restart")
+        if self.name not in NAMES:
+            raise TrainingError("schedule.name", f"'{self.name}'", ", ".join(NAMES), nearest(self.name, NAMES))
         for key in ("warmup", "decay", "floor"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise TrainingError(f"schedule.{key}", str(getattr(self, key)), "a share from 0 to 1")
