@@ -207,7 +207,7 @@ def test_weights_stay_float32_and_products_are_bfloat16():
     output = model(tokens)
     assert output.logits.dtype == torch.bfloat16
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    torch.testing.assert_close(output.logits.float(), exact(tokens).logits, atol=0.02, rtol=0.05)
+    torch.testing.assert_close(output.logits.float(), exact(tokens).logits, atol=0.06, rtol=0.05)  # logits of scale one
 
 
 @pytest.mark.parametrize(
