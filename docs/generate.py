@@ -1,0 +1,116 @@
+"""Writes the generated parts of docs/plan.md and README.md from the code: between `<!-- begin NAME -->` and its end.
+
+    python docs/generate.py            # rewrite
+    python docs/generate.py --check    # exit 1 where a part is not current
+
+A test asserts that nothing is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from pydantic import BaseModel
+
+from bloomery.cli.verbs import app
+from bloomery.model.config import DenseConfig
+from bloomery.plan.jsonschema import key_table, plan_reference
+from bloomery.plan.metrics import ENGINE
+from bloomery.stages.baselines import NGramSettings
+from bloomery.stages.data_spec import SOURCES, TOKENIZERS
+from bloomery.stages.pretrain import Pretrain
+from bloomery.stages.settings import Optimizer, Schedule, Training, Validation
+from bloomery.stages.suites import GenerationSettings, PerplexitySettings
+from bloomery.stages.training import METRICS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md")
+
+
+def parts() -> dict[str, str]:
+    """{name: Markdown}."""
+    settings = [
+        ("`pretrain` (`config`)", Training),
+        ("`optimizer`", Optimizer),
+        ("`schedule`", Schedule),
+        ("`validation`", Validation),
+        ("A dense `model`", DenseConfig),
+        ("The suite `perplexity`", PerplexitySettings),
+        ("The suite `generation`", GenerationSettings),
+        ("The baseline `ngram`", NGramSettings),
+    ]
+    return {
+        "keys": plan_reference(),
+        "settings": "\n".join(_closed_up(key_table(title, model)) for title, model in settings),
+        "data": _together("kind", TOKENIZERS) + "\n" + _together("source", SOURCES),
+        "metrics": _metrics(),
+        "verbs": _verbs(),
+    }
+
+
+def _closed_up(table: str) -> str:
+    return re.sub(r"\n{3,}", "\n\n", table)
+
+
+def _together(tag: str, models: Mapping[str, type[BaseModel]]) -> str:
+    """One table for models that share most of their keys: which of them has which key."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name, model in models.items():
+        for line in key_table(name, model).splitlines():
+            cells = tuple(cell.strip() for cell in line.strip("|").split(" | "))
+            if line.startswith("| `") and cells[0] != f"`{tag}`":
+                rows.setdefault(cells, []).append(name)
+    lines = [f"| key | {tag} | value | default | meaning |", "|---|---|---|---|---|"]
+    for (key, value, default, meaning), names in rows.items():
+        whose = "every" if len(names) == len(models) else ", ".join(f"`{name}`" for name in names)
+        lines.append(f"| {key} | {whose} | {value} | {default} | {meaning.rstrip('| ')} |")
+    kinds = ", ".join(f"`{name}`" for name in models)
+    return f"`{tag}` is one of {kinds}.\n\n" + "\n".join(lines) + "\n"
+
+
+def _metrics() -> str:
+    lines = ["| metric | measured by | unit | better |", "|---|---|---|---|"]
+    declared = [(name, found, "every stage") for name, found in ENGINE.items()]
+    declared += [(name, found, f"`{Pretrain.__name__.lower()}`") for name, found in METRICS.items()]
+    for name, found, by in declared:
+        lines.append(f"| `{name}` | {by} | {found.unit.replace('_', ' ')} | {found.better} |")
+    return "\n".join(lines) + "\n"
+
+
+def _verbs() -> str:
+    lines = ["| verb | what it does |", "|---|---|"]
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    for name, verb in command.commands.items():
+        lines.append(f"| `{name}` | {verb.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def rendered(page: str) -> str:
+    """The page with its generated parts anew."""
+    known = parts()
+
+    def anew(old: re.Match[str]) -> str:
+        return f"<!-- begin {old[1]} -->\n\n{known[old[1]]}\n<!-- end {old[1]} -->"
+
+    return re.sub(r"<!-- begin (\w+) -->\n.*?<!-- end \1 -->", anew, page, flags=re.DOTALL)
+
+
+def main() -> int:
+    """0, or with --check 1 where a page is not current."""
+    stale = False
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        after = rendered(before)
+        stale |= before != after
+        if "--check" not in sys.argv[1:]:
+            path.write_text(after, encoding="utf-8")
+    return int(stale and "--check" in sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
