@@ -32,7 +32,7 @@ SHAPE_RATE = "match_rms_adamw"
 @dataclass(frozen=True, slots=True)
 class OptimizerConfig:
     name: str = "adamw"
-    """adamw, or muon: orthogonalised momentum for matrices between features, AdamW for the rest (Jordan et al. 2024)."""
+    """adamw, or muon: orthogonalised momentum for matrices, AdamW for the rest (Jordan et al. 2024)."""
     lr: float = 0.03
     """Relative to the initial scale (0.03: a step of at most 3 % of a typical weight), or absolute."""
     embedding_lr: float | None = None

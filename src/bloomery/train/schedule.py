@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from bloomery.errors import TrainingError, nearest
 
-
 NAMES = ("wsd", "cosine", "linear", "constant", "warm_restart")
 
 
