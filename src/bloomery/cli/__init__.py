@@ -59,6 +59,10 @@ def _run(arguments: list[str]) -> int:
     except usage_error as error:
         error.show()
         return error.exit_code
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which typer takes for a failure
+            raise end.__context__ from None
+        raise
     return code if isinstance(code, int) else 0
 
 

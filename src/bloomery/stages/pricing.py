@@ -7,12 +7,15 @@ layer in 16 bits; with checkpointing two bytes per feature a layer and one layer
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 
 from bloomery.engine.stage import Cost
+from bloomery.measure import Tally
 from bloomery.model.config import DenseConfig
 from bloomery.model.tally import assert_equal, count
 from bloomery.stages import models
@@ -22,14 +25,24 @@ MASTER_BYTES = 4
 """Weights, gradients and each of AdamW's two moments are float32."""
 
 
+@cache
+def _counted_twice(model: str, vocab: int) -> Tally:
+    """The closed form of a model (its settings, as JSON), which its modules must agree with."""
+    settings: dict[str, Any] = json.loads(model)
+    config = architecture(settings)
+    assert isinstance(config, DenseConfig)
+    with torch.device("meta"):
+        network = models.build(settings, vocab, precision="fp32")
+    tally = config.tally(vocab)
+    assert_equal(tally, count(network))
+    return tally
+
+
 def training_cost(config: Training, model: Mapping[str, Any], vocab: int) -> Cost:
     """Cost of one cell: `config.steps` steps of a model of these settings. Counts its parameters twice."""
     shape = architecture(model)
     assert isinstance(shape, DenseConfig)
-    with torch.device("meta"):
-        network = models.build(model, vocab, precision="fp32")
-    tally = shape.tally(vocab)
-    assert_equal(tally, count(network))
+    tally = _counted_twice(json.dumps(model, sort_keys=True), vocab)
     tokens = config.steps * config.batch * config.context
     forward = tally.flops_per_token + shape.attention_flops_per_token(config.context)
     micro_batch_tokens = config.batch * config.context // config.accumulate
