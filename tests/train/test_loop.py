@@ -125,7 +125,7 @@ SCRIPT = """
     config = FitConfig(40, checkpoint_every_seconds=0.0, compile={compile})
     result = fit(tiny(), Counting(), config, checkpoint=Path(sys.argv[1]),
                  on_step=lambda tokens: print("step", flush=True))
-    print("done", result.weights_hash, result.optimiser_hash)
+    print("done", result.weights_hash, result.optimiser_hash, result.measurements["train/loss"])
 """
 
 
@@ -325,13 +325,8 @@ def test_an_auxiliary_loss_needs_a_weight(make_model, counting, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler warns about torch's own code
-def test_compiled_is_reproducible_and_close_to_uncompiled(make_model, counting, tmp_path):
-    config = dataclasses.replace(CONFIG, compile=True)
-    first = run(make_model(), counting(), tmp_path / "a", config)
-    counter = iter(range(99))
-    assert run(make_model(), counting(), tmp_path / "b", config, should_stop=lambda: next(counter) == 5).stopped
-    resumed = run(make_model(seed=3), counting(), tmp_path / "b", config)
-    assert resumed.weights_hash == first.weights_hash
-    plain = run(make_model(), counting(), tmp_path / "c")
-    assert first.measurements["train/loss"] == pytest.approx(plain.measurements["train/loss"], rel=1e-3)
+def test_compiled_learns_as_uncompiled_does(tmp_path):
+    """In processes of their own: the compiler cannot read functions that the tests' type checker has wrapped."""
+    lines = [launch(tmp_path / str(compile), compile).communicate()[0].splitlines()[-1] for compile in (False, True)]
+    plain, compiled = (float(line.split()[-1]) for line in lines)
+    assert compiled == pytest.approx(plain, rel=1e-4)
