@@ -3,8 +3,8 @@
     python benchmarks/quickstart_rates.py candidate --lr 0.01 0.02 0.04 --embedding-lr 0.06 0.12 0.24
     python benchmarks/quickstart_rates.py control --lr 0.03 0.06 0.12 --embedding-lr 0.1 0.2 0.4
 
-Each point is one whole training of the shipped plan's stage through the stage's own code, judged on all of corpus:dev;
-corpus:val, which the gates judge, is never opened. Results are appended to benchmarks/results/quickstart_rates.jsonl, and
+Each point is one whole training of the shipped plan's stage by the stage's own code, scored on all of corpus:dev;
+corpus:val, which the gates judge, is never opened. Results go to benchmarks/results/quickstart_rates.jsonl, and
 points that stand there are not run again.
 """
 

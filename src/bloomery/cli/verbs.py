@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ ThreadsOption = Annotated[
 ]
 RUNS = Path("runs")
 
-usage_error = typer.BadParameter.__mro__[2]
+usage_error: Any = typer.BadParameter.__mro__[2]
 """ClickException, which every mistake on the command line is; newer typers bring their own click."""
 assert usage_error.__name__ == "ClickException"
 

@@ -146,14 +146,14 @@ class Attempt:
             return
         control = self.plan.control
         assert control is not None
-        tallies = {
-            who: self.kind.cost(self.config(who), system=self.plan.system, vocab=self._vocab).tally
+        candidate, twin = (
+            self.kind.cost(self.config(who), system=self.plan.system, vocab=self._vocab).tally
             for who in (CANDIDATE, CONTROL)
-        }
-        if tallies[CANDIDATE] is None or tallies[CONTROL] is None:
+        )
+        if candidate is None or twin is None:
             return
         quantity = "flops_per_token" if control.match == "flops" else control.match
-        wanted, got = tallies[CANDIDATE].total(quantity), tallies[CONTROL].total(quantity)
+        wanted, got = candidate.total(quantity), twin.total(quantity)
         self.session.emit(
             "twin_solved",
             once=True,
@@ -161,8 +161,8 @@ class Attempt:
             match=control.match,
             off_by=got / wanted - 1,
             patch=self.config(CONTROL).model_dump(mode="json").get("model", {}),
-            candidate=tallies[CANDIDATE].to_json(),
-            control=tallies[CONTROL].to_json(),
+            candidate=candidate.to_json(),
+            control=twin.to_json(),
         )
 
     def _run_cell(self, who: str, seed: int, fingerprint: str) -> Cell:
@@ -279,6 +279,7 @@ class Attempt:
         for name, output in result.outputs.items():
             tally = result.tallies.get(name)
             artifact = seal(output, f"{self.stage.id}.{name}", name, parents=parents, tally=tally)
+            counted: dict[str, Any] = {"tally": tally.to_json()} if tally else {}
             session.emit(
                 "artifact",
                 **place,
@@ -287,14 +288,14 @@ class Attempt:
                 digest=artifact.digest,
                 path=output.relative_to(session.folder).as_posix(),
                 parents=list(parents),
-                **({"tally": tally.to_json()} if tally else {}),
+                **counted,
             )
             if tally and name == "model":
                 for quantity in ("stored", "active", "trainable", "frozen"):
                     ctx.measure(f"tally/parameters/{quantity}", tally.total(quantity))
                 ctx.measure("tally/bytes", tally.bytes, unit="bytes")
         key = (self.stage.id, self.number, ctx.who, ctx.seed)
-        spent = session.history.spent[key]
+        spent: dict[str, Any] = dict(session.history.spent[key])
         for quantity, unit in (("wall_seconds", "seconds"), ("tokens", ""), ("flops", "")):
             ctx.measure(f"cost/{quantity}", spent[quantity.removeprefix("wall_")], unit=unit)
         session.emit("cell_finished", **place, hashes=dict(result.hashes), **spent)

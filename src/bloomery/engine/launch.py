@@ -69,8 +69,8 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
         _open(loaded, session, how.root, resumed=history.resumed)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root)
-        planned = price_plan(loaded, catalogue, find_device("cpu")).first_walk
-        session.emit("budget_planned", once=True, **planned.to_json(), caps=loaded.plan.budget.model_dump())
+        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
+        session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
         for name, given in loaded.plan.inputs.items():
             session.adopted[name] = _adopt(loaded, folder, name, given)
         return Runner(loaded, session).run()

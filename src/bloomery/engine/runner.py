@@ -86,7 +86,7 @@ class Runner:
         raise AssertionError("a plan ends")
 
     def _end(self, outcome: Outcome) -> Outcome:
-        spent = self._session.ledger.spent
+        spent: dict[str, Any] = dict(self._session.ledger.spent)
         self._session.emit("budget_spent", **spent)
         if outcome.status == "interrupted":
             self._session.emit("interrupted")

@@ -72,7 +72,7 @@ class Meter:
     def __init__(self, session: Session, **cell: Any) -> None:
         self._session, self._cell = session, cell
         self._clock = self._written = time.monotonic()
-        self._unwritten = {"tokens": 0.0, "flops": 0.0, "seconds": 0.0}
+        self._unwritten: dict[str, Any] = {"tokens": 0.0, "flops": 0.0, "seconds": 0.0}
 
     def spend(self, *, tokens: float = 0, flops: float = 0) -> None:
         moment = time.monotonic()

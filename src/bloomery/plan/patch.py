@@ -51,8 +51,9 @@ def set_path(raw: dict[str, Any], path: str, value: Any) -> KeyPath:
 
 def locate_stage(raw: Mapping[str, Any], stage_id: str) -> tuple[KeyPath, dict[str, Any]] | None:
     """The key path and the dictionary of a stage, inside loops too."""
-    stages = raw.get("stages")
-    for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+    stages: Any = raw.get("stages")
+    listed: list[Any] = stages if isinstance(stages, list) else []
+    for index, stage in enumerate(listed):
         if not isinstance(stage, dict):
             continue
         if stage.get("id") == stage_id:

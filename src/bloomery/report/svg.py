@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bloomery.report.markup import Markup
 
@@ -30,7 +30,7 @@ VARIABLES = {
 WIDTH_INCHES = 4.7
 """Every figure: half a page on a desk, the whole width of a phone, with text of 9 to 12 pixels in both."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bloomery",
     "text.parse_math": False,

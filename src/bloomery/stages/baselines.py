@@ -27,10 +27,13 @@ class NGramBaseline:
         return NGramSettings
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
+        from bloomery.data.prepared import Prepared
         from bloomery.evaluate.ngram import NGram
 
         assert isinstance(config, NGramSettings)
-        table = NGram.fit(tokens, order=config.order, vocab=ctx.vocab)
+        assert ctx.data is not None
+        end = Prepared.open(ctx.data).tokenizer.end_of_document
+        table = NGram.fit(tokens, order=config.order, vocab=ctx.vocab, end_of_document=end)
         folder = ctx.workdir / "model"
         folder.mkdir(parents=True, exist_ok=True)
         table.save(folder)

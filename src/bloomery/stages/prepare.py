@@ -80,6 +80,8 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
             return Docstrings()
         case HubSettings():
             return _hub(settings)
+        case _:
+            pass
     key, path = ("folder", settings.folder) if settings.folder is not None else ("file", settings.file)
     root = find_path(f"{where}.{key}", path or "", roots)
     if isinstance(settings, TextSettings):

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from bloomery.engine.discover import catalogue, load
 from bloomery.errors import nearest
+from bloomery.model.config import DenseConfig
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Seconds, Share, Tokens
 
 
-def architecture(model: Mapping[str, Any]) -> BaseModel:
-    """The system's own typed config of a validated `model` setting."""
+def architecture(model: Mapping[str, Any]) -> DenseConfig:
+    """The system's own typed config of a validated `model` setting: a DenseConfig, or one that extends it."""
     settings = dict(model)
     system = catalogue.system(settings.pop("system"))
     return load(system.config).model_validate(settings)
