@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+TOKENS = "700k tok"
 RESULTS = Path(__file__).parent / "results" / "quickstart_rates.jsonl"
 
 
@@ -62,7 +63,8 @@ def train(point: dict[str, Any], data: Path, threads: int) -> dict[str, Any]:
 
     rates = {key: point[key] for key in ("lr", "embedding_lr", "weight_decay")}
     place = "control.set.optimizer" if point["who"] == "control" else "stages.pretrain.config.optimizer"
-    loaded = load("harmonic/quickstart", [f"{place}.{key}={value}" for key, value in rates.items()])
+    overrides = [f"{place}.{key}={value}" for key, value in rates.items()]
+    loaded = load("harmonic/quickstart", [*overrides, f"stages.pretrain.config.tokens={TOKENS}"])
     _, (folder, _, vocab) = prepare_for_run(
         loaded.plan.data, data, lambda **facts: None, plan=loaded.raw, roots=[loaded.source.parent]
     )
