@@ -1,0 +1,39 @@
+"""What holds for every test: one thread, no network, shapes checked, and few examples of every property."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; sums depend on it to the last bit
+os.environ["MPLBACKEND"] = "agg"
+os.environ.pop("BLOOMERY_RUNS", None)
+os.environ.pop("BLOOMERY_DATA", None)
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src"
+OFFLINE = TESTS / "support" / "offline"
+
+sys.path.insert(0, str(TESTS))  # `support` is for tests only
+sys.path.insert(0, str(OFFLINE))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(OFFLINE), str(SOURCE)])
+sys.modules.pop("sitecustomize", None)  # the interpreter may have come with one of its own
+
+import pytest  # noqa: E402
+import sitecustomize  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+import support.shapes  # noqa: E402, F401
+
+install_import_hook(["bloomery.model", "bloomery.train", "bloomery.evaluate"], "support.shapes.checked")
+
+settings.register_profile(
+    "here", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def _offline() -> None:
+    sitecustomize.block()
