@@ -46,11 +46,16 @@ def save(folder: Path, model: LanguageModel, settings: Mapping[str, Any], precis
 def load_model(folder: Path, *, device: str = "cpu") -> LanguageModel:
     """Raises ArtifactError where the folder does not hold the model that its model.json describes."""
     record = _record(folder)
-    model = build(record["model"], record["vocab"], precision=record["precision"])
+    try:
+        model = build(record["model"], record["vocab"], precision=record["precision"])
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"describes no model that can be built: {error}"
+        raise ArtifactError(str(folder / "model.json"), found, "what was saved with the weights") from None
     try:
         weights = load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(str(folder / "model.safetensors"), f"cannot be read: {error}") from None
+        hint = "run the stage again, or take it from a backup"
+        raise ArtifactError(str(folder / "model.safetensors"), f"cannot be read: {error}", hint=hint) from None
     own = dict(model.named_parameters())
     if wrong := sorted(set(own) ^ set(weights)) or [n for n in own if own[n].shape != weights[n].shape]:
         raise ArtifactError(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
-from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.schema import Frozen
 from bloomery.stages.baselines import NGRAM_CARD
+
+if TYPE_CHECKING:
+    from bloomery.data.tokenizer import Tokenizer
+    from bloomery.data.tokens import TokenFile
 
 
 class PerplexitySettings(Frozen):
@@ -64,9 +70,13 @@ class Perplexity:
         )
 
 
+DOCSTRING = re.compile(r'^def \w+\([^)]*\):\n    """\w+ \w+', re.MULTILINE)
+OPENING_CHARACTERS = 40
+
+
 class GenerationSettings(Frozen):
     data: str = "corpus:val"
-    """Where prompts are taken from: the openings of its documents, up to the end of the first docstring line."""
+    """Where prompts are taken from: its functions up to the second word of their docstring, else how it opens."""
     prompts: int = Field(default=3, ge=1)
     tokens: int = Field(default=60, ge=1)
     temperature: float = Field(default=0.6, ge=0)
@@ -93,9 +103,7 @@ class Generation:
         prepared = Prepared.open(data)
         tokenizer = prepared.tokenizer
         part = prepared.part(config.data)
-        prompts = _docstring_prompts(part, tokenizer, config.prompts)
-        if not prompts:
-            raise ArtifactError(config.data, "no document has a docstring", "a part of the data that has one")
+        prompts = _prompts(part, tokenizer, config.prompts)
         network = models.load_model(model.path, device=device)
         samples = tuple(
             (
@@ -112,21 +120,17 @@ class Generation:
         return SuiteResult((Measurement("distinct_share", distinct, len(words)),), samples)
 
 
-def _docstring_prompts(part: object, tokenizer: object, count: int) -> list[str]:
-    """`def name(...):` and the opening of its docstring, from the part's documents: one each."""
-    import re
-
-    from bloomery.data.tokenizer import Tokenizer
-    from bloomery.data.tokens import TokenFile
-
-    assert isinstance(part, TokenFile)
-    opening = re.compile(r'^def \w+\([^)]*\):\n    """\w+ \w+', re.MULTILINE)
-    prompts: list[str] = []
-    codec: Tokenizer = tokenizer  # type: ignore[assignment]
-    for start, end in zip(part.starts[:-1], part.starts[1:], strict=True):
-        found = opening.search(codec.decode(part.tokens[int(start) : int(end)]))
-        if found:
-            prompts.append(found[0])
-        if len(prompts) == count:
+def _prompts(part: TokenFile, tokenizer: Tokenizer, count: int) -> list[str]:
+    """`def name(...):` and the opening of its docstring, one a document; of text without any, how documents open."""
+    found: list[str] = []
+    openings: list[str] = []
+    for start, end in pairwise(part.starts):
+        text = tokenizer.decode(part.tokens[int(start) : int(end)])
+        docstring = DOCSTRING.search(text)
+        if docstring:
+            found.append(docstring[0])
+        elif len(openings) < count:
+            openings.append(" ".join(text[:OPENING_CHARACTERS].split(" ")[:-1]) or text[:OPENING_CHARACTERS])
+        if len(found) == count:
             break
-    return prompts
+    return (found + openings)[:count]

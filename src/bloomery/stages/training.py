@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, Stopped
+from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted
 from bloomery.stages.settings import Training
 
@@ -30,8 +32,24 @@ METRICS = {
     "val/perplexity": Emitted("", "lower"),
     "val/bits_per_byte": Emitted("", "lower"),
 }
-STEPS_READ = "steps_read.json"
-"""In a `state`: how many steps of data its model has read; a stage that goes on from it reads further."""
+READINGS = "readings.json"
+"""In a `state`: what its model has read, first to last. A stage that goes on from it reads further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Steps `first_step` up to `first_step + steps` of one sequence of batches (data.mix.Batches)."""
+
+    data: Mapping[str, float]
+    batch: int
+    context: int
+    packing: Literal["stream", "documents"]
+    first_step: int
+    steps: int
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch * self.context
 
 
 def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_token: float) -> dict[str, str]:
@@ -60,10 +78,10 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         ctx.measure("val/perplexity", result.perplexity, n=count, step=step)
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, step=step)
 
-    before = steps_read_before(ctx)
+    readings = [*readings_before(ctx), next_reading(ctx, config)]
     result = fit(
         model,
-        batches(ctx, config, first_step=before),
+        batches(ctx, readings[-1]),
         fit_config(ctx, config),
         checkpoint=ctx.checkpoint,
         device=ctx.device,
@@ -79,7 +97,8 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
     if result.stopped:
         raise Stopped
     shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
-    write_atomically(ctx.workdir / "state" / STEPS_READ, json.dumps({"steps": before + config.steps}).encode())
+    written = json.dumps([asdict(reading) for reading in readings], indent=1)
+    write_atomically(ctx.workdir / "state" / READINGS, written.encode())
     for name, value in result.measurements.items():
         ctx.measure(name, value, unit=METRICS[name].unit)
     ctx.measure("train/non_finite", 0.0)
@@ -88,30 +107,49 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
 
 def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
     """Every batch that the model has read, earlier attempts that it went on from included."""
-    reader = batches(ctx, config)
-    for step in range(steps_read_before(ctx) + config.steps):
-        yield reader.batch_at(step)
+    for reading in (*readings_before(ctx), next_reading(ctx, config)):
+        reader = batches(ctx, reading)
+        for step in range(reading.steps):
+            yield reader.batch_at(step)
 
 
-def steps_read_before(ctx: StageContext) -> int:
+def readings_before(ctx: StageContext) -> list[Reading]:
+    """Of the attempts that this one goes on from. Raises ArtifactError where their record is damaged."""
     if ctx.continue_from is None:
-        return 0
-    return int(json.loads((ctx.continue_from / STEPS_READ).read_text())["steps"])
+        return []
+    file = ctx.continue_from / READINGS
+    try:
+        return [Reading(**reading) for reading in json.loads(file.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(str(file), f"cannot be read ({error})", "what this state's model has read") from None
 
 
-def batches(ctx: StageContext, config: Training, *, first_step: int = 0) -> Batches:
+def next_reading(ctx: StageContext, config: Training) -> Reading:
+    """What this stage reads: further of the same sequence, or of another one as many tokens in."""
+    before = readings_before(ctx)
+    mine = Reading(dict(config.data), config.batch, config.context, config.packing, 0, config.steps)
+    if not before:
+        return mine
+    last = before[-1]
+    if replace(last, first_step=0, steps=mine.steps) == mine:
+        return replace(mine, first_step=last.first_step + last.steps)
+    read = sum(reading.tokens for reading in before)
+    return replace(mine, first_step=-(-read // (mine.batch * mine.context)))
+
+
+def batches(ctx: StageContext, reading: Reading) -> Batches:
     from bloomery.data.mix import Batches
     from bloomery.data.prepared import Prepared
 
     assert ctx.data is not None
     prepared = Prepared.open(ctx.data)
     return Batches(
-        [(prepared.part(part), share) for part, share in config.data.items()],
-        batch=config.batch,
-        context=config.context,
+        [(prepared.part(part), share) for part, share in reading.data.items()],
+        batch=reading.batch,
+        context=reading.context,
         seed=ctx.seed,
-        packing=config.packing,
-        first_step=first_step,
+        packing=reading.packing,
+        first_step=reading.first_step,
     )
 
 
