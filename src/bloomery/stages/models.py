@@ -82,5 +82,5 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "model.json").read_text())
         return {key: record[key] for key in ("system", "model", "vocab", "precision")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(str(folder), f"no model here ({error})", "a folder with model.json") from None
