@@ -59,13 +59,20 @@ def _compare(expected: dict[str, Any], found: dict[str, Any]) -> int:
 class _Prover:
     def __init__(self, plan: str, stage: str, overrides: list[str], threads: int, scratch: Path) -> None:
         self._stage, self._scratch = stage, scratch
+        self._read: tuple[tuple[Path, int] | None, list[Event]] = (None, [])
         self._command = [sys.executable, "-m", "bloomery", "run", plan, "--threads", str(threads)]
         for override in overrides:
             self._command += ["--set", override]
 
     def events(self, name: str) -> list[Event]:
-        files = list((self._scratch / name).rglob("events.jsonl"))
-        return [event for event in read_events(files[0]) if event.get("stage") == self._stage] if files else []
+        """The stage's events so far; read again only when the file has grown."""
+        file = next((self._scratch / name).rglob("events.jsonl"), None)
+        if file is None:
+            return []
+        seen = file, file.stat().st_size
+        if self._read[0] != seen:
+            self._read = seen, [event for event in read_events(file) if event.get("stage") == self._stage]
+        return self._read[1]
 
     def run(self, name: str, kill_at_points: list[int]) -> dict[str, Any]:
         """Run until the stage is judged, killing at these numbers of points; {cell: hashes}."""
