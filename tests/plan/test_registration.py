@@ -100,7 +100,7 @@ def test_an_amendment_needs_a_registration(log: Path) -> None:
 @pytest.mark.parametrize(
     "tamper",
     [
-        lambda text: text[: len(text) // 2],
+        lambda text: text[: len(text) // 2] + "\n",
         lambda text: text.replace('\\"value\\":60', '\\"value\\":70'),
         lambda text: text.replace('"digest"', '"digst"'),
         lambda text: text + text,
@@ -113,6 +113,22 @@ def test_a_log_that_was_touched_is_refused(log: Path, tamper) -> None:
     with pytest.raises(ArtifactError) as caught:
         read(log)
     assert caught.value.where.startswith(f"{log}:")
+
+
+@pytest.mark.parametrize("kept", [1, 100, -1])
+def test_a_torn_last_line_is_ignored_and_cut_off_by_the_next_append(log: Path, kept: int) -> None:
+    register(log, loaded())
+    log.write_bytes(log.read_bytes()[:kept])
+    assert read(log) == ()
+    assert state(log, loaded()) == "unregistered"
+    first = register(log, loaded())
+    whole = log.read_bytes()
+    amend(log, loaded(CHANGED), "why")
+    log.write_bytes(log.read_bytes()[: kept if kept < 0 else len(whole) + kept])
+    assert read(log) == (first,)
+    second = amend(log, loaded(CHANGED), "said again")
+    assert read(log) == (first, second)
+    assert log.read_bytes().startswith(whole)
 
 
 def test_a_log_without_its_first_line_is_refused(log: Path) -> None:

@@ -3,7 +3,8 @@
 Registered is the plan resolved up to its `set`: hypothesis, variable, control, prediction (its gates in words), fail
 conditions (its rules in words), and the canonical form with its sha256. Nothing is ever rewritten; a change of a
 registered plan is an amendment that says why and what it touches. A plan without a hypothesis, or changed by `--set`,
-is exploratory and never registered.
+is exploratory and never registered. A process killed while appending leaves a torn last line: readers ignore it, the
+next append cuts it off.
 """
 
 from __future__ import annotations
@@ -82,11 +83,12 @@ class Registration:
 
 
 def read(log: Path) -> tuple[Registration, ...]:
-    """The log, oldest first; empty where there is none. Raises ArtifactError where a line is damaged or was altered."""
+    """The whole lines of the log, oldest first; empty where there is none. Raises ArtifactError where one is damaged
+    or was altered."""
     if not log.exists():
         return ()
     found: list[Registration] = []
-    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(log.read_bytes().split(b"\n")[:-1], start=1):
         place, hint = f"{log}:{number}", "this file is never edited; restore it, or begin in another runs folder"
         try:
             record = Registration.from_json(json.loads(line))
@@ -197,11 +199,13 @@ def _all(stages: tuple[StageSpec, ...]) -> list[StageSpec]:
 
 
 def _append(log: Path, record: Registration) -> None:
-    """One write at the end of the file, and on the disk before anything runs."""
+    """One write at the end of the file, after its last whole line, and on the disk before anything runs."""
     line = json.dumps(record.to_json(), ensure_ascii=False) + "\n"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:
+        with log.open("ab+") as stream:
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
             stream.write(line.encode())
             stream.flush()
             os.fsync(stream.fileno())
