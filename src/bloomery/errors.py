@@ -42,7 +42,11 @@ class ArtifactError(BloomeryError):
 
 
 class TrainingError(BloomeryError):
-    """Training cannot go on: a non-finite loss or gradient, a parameter without an optimiser, a run without steps."""
+    """Training cannot begin or go on as it was set up: a parameter without an optimiser, a run without steps."""
+
+
+class NonFinite(TrainingError):
+    """A loss or gradient is not finite: what was tried diverged. A finding, so the stage's gate fails and rules may help."""
 
 
 class MissingExtra(BloomeryError):

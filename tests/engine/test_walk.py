@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bloomery.errors import ArtifactError
-from support.furnace import TOKENS_A_STEP, Bench, below, grown, loss_of, stage
+from bloomery.engine.stage import StageContext, StageResult
+from bloomery.errors import ArtifactError, NonFinite, TrainingError
+from support.furnace import TOKENS_A_STEP, Bench, Grow, below, grown, loss_of, stage
 
 CONTROL = {"twin": "dense"}
 
@@ -531,3 +532,44 @@ def test_text_that_is_not_there_is_told_before_anything_is_written(bench: Bench)
     with pytest.raises(Exception, match="no/such/folder"):
         bench.launch()
     assert not bench.runs.exists()
+
+
+def test_a_plan_is_not_registered_over_results_that_are_already_there(bench: Bench) -> None:
+    bench.write(stage("only", gate=[below(91)]))
+    bench.launch()
+    bench.write(stage("only", gate=[below(90)]), hypothesis="it grows")
+    with pytest.raises(ArtifactError, match="before the plan was registered"):
+        bench.launch()
+
+
+def test_a_mistake_in_the_set_up_is_an_error_and_no_finding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write(stage("only", gate=[below(90)]))
+
+    def refuse(self: Grow, ctx: StageContext, config: object) -> StageResult:
+        raise TrainingError("accumulate", "3 does not divide the batch of 8")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Grow, "run", refuse)
+        with pytest.raises(TrainingError, match="does not divide"):
+            bench.launch()
+    ran = bench.launch()
+    assert ran.outcome.status == "passed"
+    assert ran.told("cell_failed") == []
+
+
+def test_after_a_failed_cell_all_parties_begin_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the candidate would go on from its checkpoint, and the control, which has none, would read fewer tokens."""
+    gate = [{"metric": "size/loss", "relative_to": "control", "op": "<", "value": 0.1}]
+    rules = [retry("again", {"steps": 4}, **{"from": "checkpoint"})]
+    bench.write(stage("only", config={"steps": 3}, gate=gate, on_fail=rules), control=CONTROL | {"set": {"gain": 2}})
+    whole = Grow.run
+
+    def diverge_once(self: Grow, ctx: StageContext, config: object) -> StageResult:
+        if ctx.who == "control" and ctx.workdir.parent.name == "1":
+            raise NonFinite("step 1", "the loss is not a number")
+        return whole(self, ctx, config)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Grow, "run", diverge_once)
+    ran = bench.launch()
+    assert ran.value("only", who="candidate", attempt=2) == grown(1, 0, 4)
+    assert ran.value("only", who="control", attempt=2) == grown(2, 0, 4)

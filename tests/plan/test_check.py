@@ -243,3 +243,11 @@ def test_wildcards_match_one_segment_of_something_declared() -> None:
     assert "does not measure text/*/loss" in the_problem(("text/perplexity,", "text/*/loss,"))
     assert "no metric name" in the_problem(("text/perplexity,", '"*/loss",'))
     assert report(("text/perplexity,", "text/perplexity/max,")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("model.width", "undo its match"), ("batch", "of its own"), ("context", "of its own")]
+)
+def test_a_control_that_undoes_the_twin_or_reads_other_rows_is_refused(key: str, said: str) -> None:
+    found = report(("set: {optimizer.lr: 0.06}", f"set: {{{key}: 64}}"))
+    assert any(said in str(problem) and key in str(problem) for problem in found.problems)

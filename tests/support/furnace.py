@@ -20,7 +20,7 @@ from bloomery.engine.events import Event, read_events
 from bloomery.engine.launch import Launch, launch
 from bloomery.engine.runner import Outcome
 from bloomery.engine.stage import Cost, StageContext, StageResult, Stopped, SuiteResult
-from bloomery.errors import TrainingError
+from bloomery.errors import NonFinite
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.load import load
 from bloomery.plan.schema import Frozen
@@ -114,7 +114,7 @@ class Grow:
             if ctx.should_stop():
                 raise Stopped
             if step == config.breaks_at:
-                raise TrainingError(f"step {step}", "the loss is not a number")
+                raise NonFinite(f"step {step}", "the loss is not a number")
             value += increment(config.gain, ctx.seed, before + step)
             step += 1
             write_value(ctx.checkpoint, value, step=step)

@@ -21,7 +21,7 @@ from bloomery.engine.handing import Outputs, share, share_seed, wanted
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Meter, Session
 from bloomery.engine.stage import Stage, StageContext, StageResult, Stopped
-from bloomery.errors import PlanError, TrainingError
+from bloomery.errors import NonFinite, PlanError
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.canon import digest
 from bloomery.plan.metrics import ENGINE
@@ -106,13 +106,20 @@ class Attempt:
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
         """The last attempt's final training state, if this is to go on from it and the inputs are the same."""
         number = self.continue_attempts.get(self.stage.id)
-        if number is None:
+        if number is None or not self._all_left_a_state(number):
             return None
         cell = self.session.history.cell((self.stage.id, number, who, seed))
         if cell is None or "state" not in cell.outputs:
             return None
         same = dict(cell.inputs) == {name: found.digest for name, found in self.inputs(who, seed).items()}
         return cell.artifacts(self.session.folder)["state"] if same else None
+
+    def _all_left_a_state(self, number: int) -> bool:
+        """Whether every party and seed of that attempt ended: if one did not, all begin anew, on equal tokens."""
+        ended = (
+            self.session.history.cell((self.stage.id, number, who, seed)) for seed in self.seeds for who in self.parties
+        )
+        return all(cell is not None and "state" in cell.outputs for cell in ended)
 
     # Running
 
@@ -268,7 +275,7 @@ class Attempt:
         _clear(ctx.workdir, keep=ctx.checkpoint)
         try:
             result: StageResult = work()
-        except TrainingError as error:
+        except NonFinite as error:
             ctx.measure("train/non_finite", 1.0)
             session.emit("cell_failed", **place, error=str(error))
             raise CellFailed(str(error)) from error

@@ -115,6 +115,13 @@ def _register(loaded: Loaded, session: Session) -> None:
             "the plan as registered, or an amendment that says why",
             f'put it back, or: bloomery register {loaded.source} --amend "why"; or try things out with --set',
         )
+    if state == "unregistered" and session.history.cells:
+        raise ArtifactError(
+            str(session.folder),
+            "this folder holds results from before the plan was registered",
+            "a plan that is registered before its first step",
+            "run it in another folder (--runs), or try things out with --set",
+        )
     if state == "unregistered":
         registration.register(log, loaded, commit=commit_of(loaded.source))
     if state != "exploratory":

@@ -18,7 +18,8 @@ from bloomery.plan.yaml_text import KeyPath
 _SAME_FOR_BOTH = ("tokens", "data", "model", "batch", "context", "packing")
 """Settings that the control shares by design, or that the twin is solved for again."""
 
-_NOT_THE_CONTROLS = ("tokens", "data")
+_NOT_THE_CONTROLS = ("tokens", "data", "batch", "context", "packing")
+"""What makes two models read the same tokens in the same rows."""
 
 
 def check(look: Look) -> None:
@@ -185,6 +186,10 @@ def _control(look: Look, last: int) -> None:
         return
     path: KeyPath = ("control", "set")
     _keeps_tokens_and_data(look, look.plan.control.set, path)
+    for key in look.plan.control.set:
+        if key.split(".")[0] == "model":
+            what = "a shape of the twin's own would undo its match"
+            look.problem((*path, key), what, "the twin as it is solved", "change `match` or `tolerance`")
     for placed in look.stages[: last + 1]:
         config = look.config.get(placed.id)
         if config is None or placed.spec.kind is None or placed.spec.control is not None:

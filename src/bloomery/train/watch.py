@@ -1,6 +1,6 @@
 """What to watch while training: non-finite values, spikes, plateaus. They become measurements; they decide nothing.
 
-A non-finite loss or gradient is the exception: going on would destroy the weights, so it is a TrainingError that names
+A non-finite loss or gradient is the exception: going on would destroy the weights, so it is a NonFinite that names
 the step and the first parameter, in the order of the forward pass, whose gradient is not finite.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from bloomery.errors import TrainingError
+from bloomery.errors import NonFinite
 
 SPIKE_WINDOW = 64
 SPIKE_DEVIATIONS = 6.0
@@ -24,7 +24,7 @@ PLATEAU_STEPS = 32
 
 
 def check_finite(step: int, loss: float, gradient_norm: float, model: nn.Module) -> None:
-    """Raises TrainingError where the loss or any gradient of this step is not finite. `step` counts from 1."""
+    """Raises NonFinite where the loss or any gradient of this step is not finite. `step` counts from 1."""
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     name = next(
@@ -32,7 +32,7 @@ def check_finite(step: int, loss: float, gradient_norm: float, model: nn.Module)
     )
     what = f"loss {loss}, gradient norm {gradient_norm}"
     where = f"step {step}" if name is None else f"step {step}, {name}"
-    raise TrainingError(
+    raise NonFinite(
         where, f"not finite: {what}", "finite numbers",
         "the last checkpoint before this step is kept; lower the learning rate, lengthen the warm-up or clip harder",
     )  # fmt: skip
