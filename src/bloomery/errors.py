@@ -46,7 +46,7 @@ class TrainingError(BloomeryError):
 
 
 class NonFinite(TrainingError):
-    """A loss or gradient is not finite: what was tried diverged. A finding, so the stage's gate fails and rules may help."""
+    """A loss or gradient is not finite: what was tried diverged. A finding: the gate fails, and rules may apply."""
 
 
 class MissingExtra(BloomeryError):
