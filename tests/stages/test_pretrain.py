@@ -113,8 +113,8 @@ def test_a_state_whose_record_is_damaged_is_refused(trained: Trained, data: Prep
 
 
 def test_it_validates_on_a_part_of_its_own_data() -> None:
-    assert settings(data="corpus:train").validation_part == "corpus:val"
-    assert settings(validation={"split": "dev"}).validation_part == "corpus:dev"
+    assert settings(data="corpus:train").validation_part == "corpus:dev"
+    assert settings(validation={"split": "val"}).validation_part == "corpus:val"
     assert Pretrain().fits_on(settings(data={"corpus": "40%", "books:extra": "60%"})) == ("corpus:train", "books:extra")
 
 

@@ -96,8 +96,8 @@ class Schedule(Frozen):
 class Validation(Frozen):
     """How often and on what the stage looks at held-out text while it trains (`val/loss`)."""
 
-    split: str = "val"
-    """A split of the first set under `data`. What is chosen by it should be `dev`."""
+    split: str = "dev"
+    """A split of the first set under `data`. Rules choose remedies by `val/loss`: not the split that gates judge."""
     every: Share = 0.25
     """The share of the stage between two looks."""
     documents: int | None = Field(default=8, ge=1)
