@@ -1,13 +1,16 @@
-"""A baseline has seen exactly the tokens that the model has read: no more, no fewer, each as often."""
+"""A baseline has seen exactly the tokens that the model has read: no more, no fewer, each row once."""
 
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from tiny import Trained, context, pretrain, settings
 
+from bloomery.data.mix import Batches
 from bloomery.data.prepared import Prepared
 from bloomery.evaluate.ngram import NGram
 from bloomery.stages.baselines import NGRAM_CARD, NGramBaseline, NGramSettings
@@ -45,3 +48,23 @@ def test_counts_are_those_of_the_batches(trained: Trained, data: Prepared, tmp_p
     often = max(pairs, key=lambda pair: pairs[pair] if pair[0] == ord("t") else 0)[1]
     assert int(logprobs[0, 0].argmax()) == often
     assert float(logprobs[0, 0, often]) > -math.log(data.vocab)
+
+
+@pytest.mark.parametrize("packing", ["stream", "documents"])
+def test_further_epochs_are_no_further_evidence(
+    data: Prepared, tmp_path: Path, packing: Literal["stream", "documents"]
+) -> None:
+    reader = Batches([(data.part("corpus"), 1.0)], batch=1, context=32, seed=0, packing=packing)
+    once = round(1 / reader.epochs_after(1)[0])
+    tables: list[NGram] = []
+    for steps in (once, 2 * once, 2 * once + once // 2):
+        ctx = context(data, tmp_path / str(steps))
+        NGramBaseline().fit(NGramSettings(order=3), map(reader.batch_at, range(steps)), ctx)
+        tables.append(NGram.load(ctx.workdir / "model"))
+    plain = NGram.fit(
+        map(reader.batch_at, range(once)), order=3, vocab=data.vocab, end_of_document=data.tokenizer.end_of_document
+    )
+    held_out = np.array(data.part("corpus:val").tokens, dtype=np.int64)
+    for table in tables:
+        assert np.array_equal(table.document_logprobs(held_out), plain.document_logprobs(held_out))
+    assert reader.batch_at(once).origins != reader.batch_at(0).origins

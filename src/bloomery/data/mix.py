@@ -40,12 +40,14 @@ class Batch:
     """targets[i, j] is the token after tokens[i, j]; where mask is False it is padding, to be ignored.
 
     segments: positions of different numbers belong to different documents. Both are None in packing "stream".
+    origins: for each row, its token file and its number there; later epochs read it again, in packing "stream" shifted.
     """
 
     tokens: Int[Tensor, "b t"]
     targets: Int[Tensor, "b t"]
     mask: Bool[Tensor, "b t"] | None = None
     segments: Int[Tensor, "b t"] | None = None
+    origins: tuple[tuple[str, int], ...] | None = None
 
 
 class Batches:
@@ -80,6 +82,7 @@ class Batches:
         self._rows: list[Rows] = [
             StreamRows(file, context) if packing == "stream" else DocumentRows(file, context) for file, _ in parts
         ]
+        self._paths = [str(file.path) for file, _ in parts]
         self._end = first.end_of_document
         self._assignment = Assignment([share for _, share in parts])
 
@@ -102,13 +105,16 @@ class Batches:
         documents = self.packing == "documents"
         mask = np.zeros(shape, dtype=np.bool_) if documents else None
         segments = np.zeros(shape, dtype=np.int64) if documents else None
+        origins: list[tuple[str, int]] = []
         first = (self.first_step + step) * self.batch
         for row in range(self.batch):
             part, ordinal = self._assignment.at(first + row)
             rows = self._rows[part]
             epoch, position = divmod(ordinal, rows.count)
             key = _mix(_mix(self.seed & _MASK64, part), epoch)
-            found = rows.read(permute(position, rows.count, key), _mix(key, 1) % rows.shifts)
+            index = permute(position, rows.count, key)
+            found = rows.read(index, _mix(key, 1) % rows.shifts)
+            origins.append((self._paths[part], index))
             length = len(found.targets)
             tokens[row, :length] = found.inputs
             targets[row, :length] = found.targets
@@ -122,6 +128,7 @@ class Batches:
             torch.from_numpy(targets),
             None if mask is None else torch.from_numpy(mask),
             None if segments is None else torch.from_numpy(segments),
+            tuple(origins),
         )
 
 
