@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +29,24 @@ RunsOption = Annotated[Path, typer.Option("--runs", envvar="BLOOMERY_RUNS", help
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's name (see `bloomery runs`) or folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads for the CPU; 0: one a core. Recorded, and kept on resume.")
-]
+THREADS_PER_CORE = 8
+"""More of them only wait for each other, and some thousands are more than a system gives."""
 RUNS = Path("runs")
+
+
+def _threads(wanted: int) -> int:
+    most = THREADS_PER_CORE * (os.cpu_count() or 1)
+    if wanted > most:
+        raise typer.BadParameter(f"{wanted} is more than {most}, which is {THREADS_PER_CORE} a core of this machine.")
+    return wanted
+
+
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--threads", min=0, callback=_threads, help="Threads for the CPU; 0: one a core. Recorded, and kept on resume."
+    ),
+]
 
 usage_error: Any = typer.BadParameter.__mro__[2]
 """ClickException, which every mistake on the command line is; newer typers bring their own click."""
