@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,8 @@ METRICS = {
     "val/perplexity": Emitted("", "lower"),
     "val/bits_per_byte": Emitted("", "lower"),
 }
+NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""What torch's CPU allocator says, in a RuntimeError of no kind of its own."""
 READINGS = "readings.json"
 """In a `state`: what its model has read, first to last. A stage that goes on from it reads further."""
 
@@ -79,21 +82,22 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, step=step)
 
     readings = [*readings_before(ctx), next_reading(ctx, config)]
-    result = fit(
-        model,
-        batches(ctx, readings[-1]),
-        fit_config(ctx, config),
-        checkpoint=ctx.checkpoint,
-        device=ctx.device,
-        initial_state=ctx.continue_from,
-        signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
-        evaluate=look,
-        on_point=ctx.point,
-        on_progress=ctx.progress,
-        on_note=lambda text: ctx.note("note", text=text),
-        should_stop=ctx.should_stop,
-        on_step=lambda tokens: ctx.spend(tokens=tokens, flops=tokens * flops_per_token),
-    )
+    with memory_named(config, ctx.device):
+        result = fit(
+            model,
+            batches(ctx, readings[-1]),
+            fit_config(ctx, config),
+            checkpoint=ctx.checkpoint,
+            device=ctx.device,
+            initial_state=ctx.continue_from,
+            signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
+            evaluate=look,
+            on_point=ctx.point,
+            on_progress=ctx.progress,
+            on_note=lambda text: ctx.note("note", text=text),
+            should_stop=ctx.should_stop,
+            on_step=lambda tokens: ctx.spend(tokens=tokens, flops=tokens * flops_per_token),
+        )
     if result.stopped:
         raise Stopped
     shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
@@ -103,6 +107,27 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         ctx.measure(name, value, unit=METRICS[name].unit)
     ctx.measure("train/non_finite", 0.0)
     return {"weights": result.weights_hash, "optimiser": result.optimiser_hash}
+
+
+@contextmanager
+def memory_named(config: Training, device: str) -> Iterator[None]:
+    """Where memory runs out, raise ArtifactError: the settings or the machine are at fault, not what was trained."""
+    import torch
+
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not any(words in said for words in NO_MEMORY):
+            raise
+        raise ArtifactError(
+            f"memory of {device}",
+            f"exhausted at batch {config.batch}, accumulate {config.accumulate}, context {config.context} "
+            f"({said.strip().partition(chr(10))[0]})",
+            "enough for one micro-batch, the gradients and the optimiser",
+            "a smaller `batch`, a larger `accumulate` (the same update) or `activation_checkpointing: true`; "
+            "`bloomery budget PLAN` says what a plan takes",
+        ) from error
 
 
 def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
