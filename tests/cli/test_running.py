@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from bloomery.cli import main
+from bloomery.cli import main, proving
 from bloomery.engine.events import read_events
 from support.command import Command, finished, process, tiny_plan
 
@@ -249,6 +250,7 @@ def test_killed_at_random_moments_it_ends_alike(tmp_path: Path, undisturbed: Any
 def test_verify_resume_proves_it(tmp_path: Path) -> None:
     tiny_plan(tmp_path, **LONG)
     arguments = ["verify-resume", "tiny.yaml", "--stage", "pretrain", "--kills", "2", "--threads", "1"]
+    arguments += ["--tokens", "60k tok"]
     said = finished(process(arguments, tmp_path))
     assert said.code == 0, said
     assert "candidate seed 0: equal" in said.out
@@ -261,6 +263,67 @@ def test_verify_resume_names_the_stages_that_there_are(bloomery: Command, tmp_pa
     said = bloomery("verify-resume", "tiny.yaml", "--stage", "pretrian")
     assert said.code == 2
     assert "did you mean 'pretrain'?" in said.err
+
+
+def test_verify_resume_refuses_a_stage_that_does_not_train(bloomery: Command, tmp_path: Path) -> None:
+    plan = json.loads(tiny_plan(tmp_path).read_text())
+    look = {"id": "look", "kind": "evaluate", "needs": {"model": "pretrain.model"}, "evaluate": ["text"]}
+    tiny_plan(tmp_path, stages=[*plan["stages"], look])
+    said = bloomery("verify-resume", "tiny.yaml", "--stage", "look")
+    assert said.code == 2
+    assert "'look' does not train" in said.err
+    assert "those that train: pretrain" in said.err
+
+
+HASHES = {"weights": "a" * 64, "optimiser": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("found", "resumed", "code", "words"),
+    [
+        (HASHES, 1, 0, "resume is bit-exact"),
+        (HASHES, 0, 1, "not shown: every kill came before the first checkpoint; use a longer --tokens"),
+        (HASHES | {"weights": "c" * 64}, 0, 1, "resume is NOT bit-exact here"),
+    ],
+)
+def test_verify_resume_claims_only_what_it_saw(
+    found: Any, resumed: int, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert proving._compare({"candidate seed 0": HASHES}, {"candidate seed 0": found}, resumed) == code
+    assert capsys.readouterr().out.splitlines()[-1].startswith(words)
+
+
+def test_verify_resume_claims_nothing_of_a_stage_without_hashes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert proving._compare({}, {}, 1) == 1
+    assert capsys.readouterr().out == "not shown: no cell of this stage trains\n"
+
+
+# Memory
+
+
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_no_memory_is_said_and_is_no_failed_gate(
+    error: Exception, bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("bloomery.train.loop.fit", fit)
+    tiny_plan(tmp_path, **LONG)
+    said = bloomery("run", "tiny.yaml", "--threads", "1")
+    assert said.code == 2
+    assert "exhausted at batch 4, accumulate 1, context 32" in said.err
+    for words in (str(error), "smaller `batch`", "`accumulate`", "activation_checkpointing", "bloomery budget"):
+        assert words in said.err
+    assert not any(event["event"] == "verdict" for event in events(tmp_path))
 
 
 # Pipes

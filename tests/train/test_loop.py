@@ -115,6 +115,15 @@ def test_stopped_and_resumed_is_uninterrupted_to_the_last_bit(optimizer, make_mo
         assert result.measurements["train/loss"] == whole.measurements["train/loss"]
 
 
+def test_going_on_is_noted_with_its_step_and_beginning_is_not(make_model, counting, tmp_path):
+    notes: list[str] = []
+    for stop in (0, 5, 99):
+        counter = iter(range(0 if stop < 99 else 5, 99))
+        run(make_model(), counting(), tmp_path, FitConfig(12), on_note=notes.append,
+            should_stop=lambda c=counter, s=stop: next(c) >= s)  # fmt: skip
+    assert notes == ["goes on from step 5"]
+
+
 SCRIPT = """
     import sys, torch
     from pathlib import Path

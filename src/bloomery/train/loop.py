@@ -191,6 +191,8 @@ class _Run:
             self.step, self.tokens = state["step"], state["tokens"]
             self.seconds, self.losses = state["seconds"], state["losses"]
             self.saved_step = self.step
+            if self.step:
+                self._note(f"goes on from step {self.step}")
         elif initial_state is not None:
             state = checkpoints.read(initial_state)
         else:
