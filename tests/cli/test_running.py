@@ -252,9 +252,10 @@ def test_verify_resume_proves_it(tmp_path: Path) -> None:
     arguments = ["verify-resume", "tiny.yaml", "--stage", "pretrain", "--kills", "2", "--threads", "1"]
     arguments += ["--tokens", "60k tok"]
     said = finished(process(arguments, tmp_path))
-    assert said.code == 0, said
-    assert "candidate seed 0: equal" in said.out
-    assert "bit-exact" in said.out
+    assert "candidate seed 0: equal" in said.out, said
+    assert "DIFFERENT" not in said.out
+    # On a very fast machine both kills may come before the first checkpoint; then it must say so.
+    assert (said.code == 0 and "bit-exact" in said.out) or (said.code == 1 and "not shown" in said.out)
     assert not (tmp_path / "runs").exists()
 
 
