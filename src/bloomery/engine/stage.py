@@ -77,7 +77,7 @@ class StageContext:
     """step, steps, tokens, loss, tokens_per_second: shown, never stored."""
     point: Callable[..., None] = lambda **facts: None
     """A point of a training curve, stored in the events."""
-    note: Callable[..., None] = lambda **facts: None
+    note: Callable[..., None] = lambda event, **facts: None
     """Any further fact: event=..., key=value."""
     stop_reason: Callable[[], StopReason | None] = lambda: None
     spend: Callable[..., None] = lambda **amounts: None
