@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bloomery.engine.gate import conditions_of
 from bloomery.plan.canon import digest
-from bloomery.plan.schema import AnyOf, Condition, Gate, Plan, StageSpec
+from bloomery.plan.schema import Condition, Plan, StageSpec
 
 FINGERPRINT_VERSION = 1
 """Raised when the same settings begin to mean something else."""
@@ -21,19 +22,11 @@ FINGERPRINT_VERSION = 1
 CANDIDATE, CONTROL = "candidate", "control"
 
 
-def flatten(gate: Gate) -> Iterator[Condition]:
-    for entry in gate:
-        if isinstance(entry, AnyOf):
-            yield from entry.any
-        else:
-            yield entry
-
-
 def conditions(stage: StageSpec) -> Iterator[Condition]:
     """Every condition of the gate, the rules and `stop_if`."""
-    yield from flatten(stage.gate)
+    yield from conditions_of(stage.gate)
     for rule in stage.on_fail:
-        yield from flatten(rule.when)
+        yield from conditions_of(rule.when)
     yield from stage.stop_if
 
 
