@@ -223,6 +223,8 @@ class Claim(Frozen):
     """The statement, in words."""
     source: str
     """Where it was made."""
+    rows: tuple[str, ...] = ()
+    """Rows of the claims ledger that it settles: `H-12`."""
     gate: Gate
     """What must pass for it to be supported."""
     valid_if: Gate = ()
