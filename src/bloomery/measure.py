@@ -51,13 +51,15 @@ class Measurement:
     who: str = "candidate"
     step: int | None = None
     items: Items | None = None
+    tokens: int | None = None
+    """Of a look inside a stage: how many tokens had been learned from by then."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON with only what differs from the defaults; non-finite values become strings, as JSON has none."""
         out: dict[str, Any] = {"name": self.name, "value": _number(self.value), "n": self.n, "who": self.who}
         if self.interval is not None:
             out["interval"] = [_number(self.interval.low), _number(self.interval.high), self.interval.level]
-        for key in ("seed", "step"):
+        for key in ("seed", "step", "tokens"):
             if getattr(self, key) is not None:
                 out[key] = getattr(self, key)
         if self.unit:
@@ -82,6 +84,7 @@ class Measurement:
             unit=data.get("unit", ""),
             who=data.get("who", "candidate"),
             step=data.get("step"),
+            tokens=data.get("tokens"),
             items=Items(
                 items["key"], tuple(float(v) for v in items["sums"]), tuple(float(v) for v in items["weights"])
             )

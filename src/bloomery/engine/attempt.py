@@ -1,35 +1,38 @@
-"""One attempt of one stage: a cell for every party and seed, the suites on their artifacts, and the evidence.
+"""One attempt of one stage: trials of its sweep, a cell for every party and seed, the candidate, the rivals.
 
-Finished cells with the same fingerprint are not run again, within this run folder and whatever the attempt.
+Arms run first, and find their own best swept values; then the candidate is known, and with it the twin that is solved
+for it, which finds its own best values too. Finished cells with the same fingerprint are not run again, within this run
+folder and whatever the attempt.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from bloomery.engine import cells, parties
-from bloomery.engine.artifact import Artifact, seal
-from bloomery.engine.cells import CANDIDATE, CONTROL
-from bloomery.engine.evaluations import declared_by_suites, evaluate, retold
+from bloomery.engine.artifact import Artifact
+from bloomery.engine.cellwork import CellFailed, Job, carry_out, finished, reading_context
+from bloomery.engine.choosing import choose
+from bloomery.engine.evaluations import declared_by_suites
+from bloomery.engine.evidence import Cast
 from bloomery.engine.handing import Outputs, share, share_seed, wanted
 from bloomery.engine.history import Cell
-from bloomery.engine.session import Meter, Session
-from bloomery.engine.stage import Stage, StageContext, StageResult, Stopped
-from bloomery.errors import NonFinite, PlanError
+from bloomery.engine.session import Session
+from bloomery.engine.stage import Stage
+from bloomery.engine.watching import watched_of
+from bloomery.errors import PlanError
 from bloomery.measure import Emitted, Measurement
+from bloomery.plan import cast
 from bloomery.plan.canon import digest
+from bloomery.plan.cast import BASELINE, CANDIDATE, CONTROL
 from bloomery.plan.metrics import ENGINE
 from bloomery.plan.schema import Plan, StageSpec
 
-
-class CellFailed(Exception):
-    """Training in a cell could not go on (non-finite values). The stage's evidence stays incomplete."""
+Patch = Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -40,10 +43,23 @@ class Attempt:
     handed: Mapping[str, Outputs]
     continue_attempts: Mapping[str, int] = field(default_factory=dict[str, int])
     """{stage: attempt}, by rules that say `from: checkpoint`: whose final training states a stage goes on from."""
+    earlier: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
+    """{stage: its attempt in this walk}; of a loop, the attempt whose model it holds."""
     number: int = 0
     fingerprint: str = ""
-    cells: dict[tuple[str, int], Cell] = field(default_factory=dict)
+    cells: dict[tuple[str, int], Cell] = field(default_factory=dict[tuple[str, int], Cell])
+    """{(party, seed): cell} of those that ended."""
+    candidate: str = CANDIDATE
+    """The party that is judged and handed on; of `best`, the first arm until one is chosen."""
+    chosen: dict[str, Patch] = field(default_factory=dict[str, Patch])
+    """{party: its best swept values}"""
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    """{party: why it has no result}"""
     failure: str | None = None
+    """Why the attempt could not be carried out: the candidate's failure, or the control's."""
+
+    def __post_init__(self) -> None:
+        self.candidate = cast.fixed_candidate(self.stage) or cast.arms(self.stage)[0]
 
     # What is to be run
 
@@ -54,14 +70,24 @@ class Attempt:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return parties.seeds(self.plan, self.stage)
+        return cast.seeds(self.plan, self.stage)
 
     @property
     def parties(self) -> tuple[str, ...]:
-        return parties.parties(self.plan, self.stage)
+        return cast.parties(self.plan, self.stage)
 
-    def config(self, who: str) -> BaseModel:
-        return parties.settings(self.plan, self.stage, self.kind, who, vocab=self._vocab)
+    @property
+    def cast(self) -> Cast:
+        """Who took part, for the judge."""
+        return Cast(self.candidate, cast.arms(self.stage) if self.stage.arms else ())
+
+    def config(self, who: str, swept: Patch | None = None) -> BaseModel:
+        """A party's settings, with its chosen swept values or with these."""
+        judged = (self.candidate, self.chosen.get(self.candidate, {}))
+        values = self.chosen.get(who, {}) if swept is None else swept
+        return parties.settings(
+            self.plan, self.stage, self.kind, who, vocab=self._vocab, swept=values, judged=judged
+        )
 
     @property
     def _vocab(self) -> int:
@@ -70,43 +96,47 @@ class Attempt:
     def inputs(self, who: str, seed: int) -> dict[str, Artifact]:
         """The artifacts that `needs` names, for one party and seed."""
         found: dict[str, Artifact] = {}
-        for name, reference in self.stage.needs.items():
-            if reference.startswith("inputs."):
-                found[name] = self.session.adopted[reference.removeprefix("inputs.")]
+        for name, text in cast.needs_of(self.stage, who).items():
+            if text.startswith("inputs."):
+                found[name] = self.session.adopted[text.removeprefix("inputs.")]
                 continue
-            stage_id, output = wanted(self.session, self.plan, name, reference)
-            if output == "passed":
+            one = wanted(self.session, self.plan, name, text)
+            if one.output == "passed":
                 continue
-            outputs = self.handed[stage_id]
-            by_cell = outputs.get(output)
-            if by_cell is None:
+            if not one.among(self.handed):
+                outputs = ", ".join(self.handed[one.stage]) or "nothing"
                 raise PlanError(
                     f"stages.{self.stage.id}.needs.{name}",
-                    f"'{reference}' was not handed on by stage '{stage_id}'",
-                    expected="one of " + (", ".join(outputs) or "nothing"),
+                    f"'{text}' was not handed on by stage '{one.stage}'",
+                    expected=f"one of {outputs}",
                 )
-            found[name] = share(by_cell, who, seed)
+            source = one.party if one.party != CANDIDATE else cast.takes_from(self.stage, who)
+            found[name] = share(self.handed[one.stage][one.output], source, seed)
         return found
 
-    def fingerprint_of(self, who: str, seed: int) -> str:
-        return cells.cell_fingerprint(
+    def job(self, who: str, seed: int, *, swept: Patch | None = None, label: str = "") -> Job:
+        """The cell of a party and seed; with `swept` and a label, a trial of the sweep."""
+        inputs, state = self.inputs(who, seed), self._earlier_state(who, seed)
+        watched = watched_of(self.stage, who)
+        fingerprint = cells.cell_fingerprint(
             self.stage.kind or "",
-            self.config(who).model_dump(mode="json"),
-            inputs={name: artifact.digest for name, artifact in self.inputs(who, seed).items()},
+            self.config(who, swept).model_dump(mode="json"),
+            inputs={name: artifact.digest for name, artifact in inputs.items()},
             data=self.session.data.digest if self.session.data else None,
             seed=seed,
             system=self.plan.system,
-            continue_from=self._state_digest(who, seed),
+            continue_from=state.digest if state else None,
+            stop_if=[one.model_dump(mode="json", by_alias=True, exclude_defaults=True) for one in watched],
         )
-
-    def _state_digest(self, who: str, seed: int) -> str | None:
-        state = self._earlier_state(who, seed)
-        return state.digest if state else None
+        return Job(
+            self.stage.id, self.number, label or who, seed, fingerprint, self.plan.system,
+            inputs=inputs, continue_from=state, stop_if=watched, declared=self.declared() if watched else {},
+        )  # fmt: skip
 
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
         """The last attempt's final training state, if this is to go on from it and the inputs are the same."""
-        number = self.continue_attempts.get(self.stage.id)
-        if number is None or not self._all_left_a_state(number):
+        number = self._continued()
+        if number is None:
             return None
         cell = self.session.history.cell((self.stage.id, number, who, seed))
         if cell is None or "state" not in cell.outputs:
@@ -114,264 +144,226 @@ class Attempt:
         same = dict(cell.inputs) == {name: found.digest for name, found in self.inputs(who, seed).items()}
         return cell.artifacts(self.session.folder)["state"] if same else None
 
-    def _all_left_a_state(self, number: int) -> bool:
-        """Whether every party and seed of that attempt ended: if one did not, all begin anew, on equal tokens."""
+    def _continued(self) -> int | None:
+        """The attempt to go on from, if every party and seed of it ended: if one did not, all begin anew, on equal
+        tokens."""
+        number = self.continue_attempts.get(self.stage.id)
+        if number is None:
+            return None
         ended = (
             self.session.history.cell((self.stage.id, number, who, seed)) for seed in self.seeds for who in self.parties
         )
-        return all(cell is not None and "state" in cell.outputs for cell in ended)
+        return number if all(cell is not None and "state" in cell.outputs for cell in ended) else None
 
     # Running
 
     def run(self) -> None:
-        """Run whatever is not yet done. Raises Stopped; a failed cell is kept in `failure`."""
+        """Run whatever is not yet done. Raises Stopped; what keeps the attempt from its end is kept in `failure`."""
         self.session.stage = self.stage.id
-        fingerprints = {(who, seed): self.fingerprint_of(who, seed) for seed in self.seeds for who in self.parties}
-        self.fingerprint = digest({f"{who}-{seed}": value for (who, seed), value in fingerprints.items()})
+        self._begin()
+        waits = CONTROL in self.parties and (self.stage.sweep or cast.fixed_candidate(self.stage) is None)
+        first = tuple(who for who in self.parties if not (waits and who == CONTROL))
+        try:
+            self._round(first)
+            self._decide()
+            self._tell_twin()
+            if waits:
+                self._round((CONTROL,))
+            for name in cast.baselines(self.plan, self.stage):
+                for seed in self.seeds:
+                    self.cells[f"{BASELINE}{name}", seed] = self._fit_baseline(name, seed)
+        except CellFailed as failure:
+            self.failure = str(failure)
+
+    def _begin(self) -> None:
+        """Number the attempt by what it is, as far as that is known before it runs."""
+        plans = {f"{who}-{seed}": self.job(who, seed).fingerprint for seed in self.seeds for who in self.parties}
+        chosen_by = self.stage.model_dump(mode="json", include={"sweep", "select", "candidate"}, exclude_defaults=True)
+        self.fingerprint = digest(plans | ({"chosen by": chosen_by} if chosen_by else {}))
         self.number = self.session.history.attempt(self.stage.id, self.fingerprint)
         if self.fingerprint not in self.session.history.attempts[self.stage.id]:
+            told = [{"who": who, "seed": seed} for seed in self.seeds for who in self.parties]
             self.session.emit(
                 "stage_started",
                 stage=self.stage.id,
                 attempt=self.number,
                 kind=self.stage.kind,
                 fingerprint=self.fingerprint,
-                cells=[{"who": who, "seed": seed} for who, seed in fingerprints],
+                cells=told,
             )
-        self._tell_twin()
+
+    def _round(self, several: Sequence[str]) -> None:
+        for who in several:
+            if cast.is_swept(self.plan, self.stage, who):
+                self._sweep(who)
+        for seed in self.seeds:
+            for who in several:
+                if who not in self.failed:
+                    self._attend(who, seed)
+
+    def _attend(self, who: str, seed: int) -> None:
+        """Run a party's cell. An arm that fails is out; without the candidate or the control there is no attempt."""
         try:
-            for (who, seed), fingerprint in fingerprints.items():
-                self.cells[who, seed] = self._run_cell(who, seed, fingerprint)
-            for name in cells.baselines_of(self.plan, self.stage):
-                for seed in self.seeds:
-                    self.cells[f"baseline:{name}", seed] = self._fit_baseline(name, seed)
+            self.cells[who, seed] = self._run(who, self.job(who, seed))
         except CellFailed as failure:
-            self.failure = str(failure)
+            self._lose(who, failure)
+
+    def _lose(self, who: str, failure: CellFailed) -> None:
+        self.failed[who] = str(failure)
+        rival = who != CONTROL and who != cast.fixed_candidate(self.stage)
+        if not rival or all(arm in self.failed for arm in cast.arms(self.stage)):
+            raise failure
+
+    def _run(self, who: str, job: Job, swept: Patch | None = None) -> Cell:
+        config = self.config(who, swept)
+        return finished(self.session, job) or carry_out(self.session, job, lambda ctx: self.kind.run(ctx, config))
+
+    def _sweep(self, who: str) -> None:
+        """Find a party's best value on the first seed; an attempt that goes on from another keeps that one's."""
+        earlier = self._continued()
+        if earlier is not None:
+            self.chosen[who] = self.session.history.chosen.get((self.stage.id, earlier, who), {})
+            return
+        points = cast.trials(self.stage)
+        offered: list[Sequence[Measurement]] = []
+        why: list[str] = []
+        for number, point in enumerate(points):
+            label = f"{who}~{number}"
+            try:
+                cell = self._run(who, self.job(who, self.seeds[0], swept=point, label=label), point)
+            except CellFailed as failure:
+                why.append(str(failure))
+                offered.append(())
+            else:
+                offered.append([replace(one, who=who) for one in cell.measurements.values()])
+        assert self.stage.select is not None
+        choice = choose(self.stage.select, offered, self.declared())
+        picked = None if choice.index is None else points[choice.index]
+        self.session.emit(
+            "sweep_chosen", once=True, stage=self.stage.id, attempt=self.number, who=who, seed=self.seeds[0],
+            trials=[dict(point) for point in points], chosen=None if picked is None else dict(picked),
+            **choice.to_json(),
+        )  # fmt: skip
+        if picked is None:
+            detail = f": {why[0]}" if why else ""
+            self._lose(who, CellFailed(f"no value of the sweep gave {choice.metric}{detail}"))
+        else:
+            self.chosen[who] = picked
+
+    def _decide(self) -> None:
+        """Which arm is judged and handed on."""
+        if not self.stage.arms:
+            return
+        facts: dict[str, Any] = {}
+        if cast.fixed_candidate(self.stage) is None:
+            assert self.stage.select is not None
+            arms = cast.arms(self.stage)
+            offered = [() if arm in self.failed else self._measured_by(arm) for arm in arms]
+            choice = choose(self.stage.select, offered, self.declared(), seeds=self.seeds)
+            if choice.index is None:
+                raise CellFailed(f"no arm measured {choice.metric}")
+            self.candidate, facts = arms[choice.index], {"arms": list(arms), **choice.to_json()}
+        self.session.emit(
+            "candidate_chosen", once=True, stage=self.stage.id, attempt=self.number, candidate=self.candidate, **facts
+        )
+
+    def _measured_by(self, who: str) -> list[Measurement]:
+        return [
+            replace(one, who=who, seed=seed)
+            for (party, seed), cell in self.cells.items()
+            if party == who
+            for one in cell.measurements.values()
+        ]
 
     def _tell_twin(self) -> None:
-        if CONTROL not in self.parties or self.session.data is None:
-            return
         control = self.plan.control
-        assert control is not None
+        if CONTROL not in self.parties or self.stage.control is not None or control is None:
+            return
+        if self.session.data is None:
+            return
         candidate, twin = (
             self.kind.cost(self.config(who), system=self.plan.system, vocab=self._vocab).tally
-            for who in (CANDIDATE, CONTROL)
+            for who in (self.candidate, CONTROL)
         )
         if candidate is None or twin is None:
             return
         quantity = "flops_per_token" if control.match == "flops" else control.match
-        wanted, got = candidate.total(quantity), twin.total(quantity)
+        asked, got = candidate.total(quantity), twin.total(quantity)
         self.session.emit(
             "twin_solved",
             once=True,
             stage=self.stage.id,
             match=control.match,
-            off_by=got / wanted - 1,
+            off_by=got / asked - 1,
             patch=self.config(CONTROL).model_dump(mode="json").get("model", {}),
             candidate=candidate.to_json(),
             control=twin.to_json(),
         )
 
-    def _run_cell(self, who: str, seed: int, fingerprint: str) -> Cell:
-        config = self.config(who)
-        inputs = self.inputs(who, seed)
-        if finished := self._finished(who, seed, fingerprint):
-            return finished
-        if failure := self.session.history.failures.get(fingerprint):
-            raise CellFailed(failure)
-        ctx, meter = self._context(who, seed, inputs, fingerprint)
-        return self._carry_out(ctx, meter, lambda: self.kind.run(ctx, config))
+    # Baselines
 
     def _fit_baseline(self, name: str, seed: int) -> Cell:
         settings = self.plan.baselines[name]
         kind = self.session.catalogue.baseline(settings.kind)
         config = kind.config_model().model_validate(settings.model_dump(exclude={"kind"}))
-        stage, attempt = self._trainer()
-        who = f"baseline:{name}"
+        trainer = self._trainer()
+        read = trainer.job(trainer.candidate, share_seed(trainer.seeds, seed))
         fingerprint = cells.cell_fingerprint(
             f"baseline/{settings.kind}",
             config.model_dump(mode="json"),
-            inputs={"read by": attempt.fingerprint_of(CANDIDATE, share_seed(attempt.seeds, seed))},
+            inputs={"read by": read.fingerprint},
             data=self.session.data.digest if self.session.data else None,
             seed=seed,
             system=self.plan.system,
             continue_from=None,
         )
-        if finished := self._finished(who, seed, fingerprint):
-            return finished
-        ctx, meter = self._context(who, seed, {}, fingerprint)
-        reader, _ = attempt._context(CANDIDATE, share_seed(attempt.seeds, seed), {}, "", quiet=True)
-        tokens = stage.tokens_read(reader, attempt.config(CANDIDATE))
-        return self._carry_out(ctx, meter, lambda: kind.fit(config, tokens, ctx))
+        job = Job(self.stage.id, self.number, f"{BASELINE}{name}", seed, fingerprint, self.plan.system)
+        if found := finished(self.session, job):
+            return found
+        tokens = trainer.kind.tokens_read(reading_context(self.session, read), trainer.config(trainer.candidate))
+        return carry_out(self.session, job, lambda ctx: kind.fit(config, tokens, ctx))
 
-    def _trainer(self) -> tuple[Stage, Attempt]:
-        """The stage whose tokens the judged model has seen: this one, or the nearest before it that reads any."""
+    def _trainer(self) -> Attempt:
+        """The attempt whose tokens the judged model has seen: this one, or the nearest before it that reads any."""
         attempt = self
-        while not attempt.kind.fits_on(attempt.config(CANDIDATE)):
-            reference = attempt.stage.needs.get("model", "").partition(".")[0]
-            if reference not in self.handed:
+        while not attempt.kind.fits_on(attempt.config(attempt.candidate)):
+            reference = cast.parse_reference(cast.needs_of(attempt.stage, attempt.candidate).get("model", ""))
+            earlier = self.earlier.get(reference.stage) if reference else None
+            if earlier is None or earlier is attempt:
                 raise PlanError(
                     f"stages.{self.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"
                 )
-            attempt = Attempt(self.session, self.plan, self.plan.stage(reference), self.handed, self.continue_attempts)
-        return attempt.kind, attempt
+            attempt = earlier
+        return attempt
 
-    def _finished(self, who: str, seed: int, fingerprint: str) -> Cell | None:
-        cell = self.session.history.finished_cell(fingerprint, self.session.folder)
-        if cell and cell.key != (self.stage.id, self.number, who, seed):
-            self.session.emit(
-                "cell_reused", once=True, stage=self.stage.id, attempt=self.number, who=who, seed=seed, of=cell.key
-            )
-        if cell:
-            self._remember(cell)
-        return cell
-
-    def _remember(self, cell: Cell) -> None:
-        for artifact in cell.artifacts(self.session.folder).values():
-            self.session.measured_of[artifact.digest] = tuple(cell.measurements.values())
-
-    def _context(
-        self, who: str, seed: int, inputs: Mapping[str, Artifact], fingerprint: str, *, quiet: bool = False
-    ) -> tuple[StageContext, Meter]:
-        session = self.session
-        place: dict[str, Any] = {"stage": self.stage.id, "attempt": self.number, "who": who, "seed": seed}
-        folder = session.folder / self.stage.id / str(self.number) / f"{who.replace(':', '-')}-seed{seed}"
-        state = self._earlier_state(who, seed)
-        meter = Meter(session, **place)
-        ctx = StageContext(
-            inputs=inputs,
-            data=session.data.folder if session.data else None,
-            workdir=folder,
-            checkpoint=folder / "checkpoint",
-            seed=seed,
-            who=who,
-            device=session.device,
-            threads=session.threads,
-            vocab=self._vocab,
-            system=self.plan.system,
-            continue_from=state.path if state else None,
-            record=lambda measurement: session.emit("measured", sync=False, **place, measurement=measurement.to_json()),
-            progress=lambda **facts: session.observe({"event": "progress", **place, **facts}),
-            point=lambda **facts: session.emit("point", sync=False, **place, **facts),
-            note=lambda event, **facts: session.emit(event, **place, **facts),
-            stop_reason=session.stop_reason,
-            spend=meter.spend,
-        )
-        if not quiet:
-            folder.mkdir(parents=True, exist_ok=True)
-            session.emit(
-                "cell_started",
-                **place,
-                fingerprint=fingerprint,
-                inputs={name: artifact.digest for name, artifact in inputs.items()},
-            )
-        return ctx, meter
-
-    def _carry_out(self, ctx: StageContext, meter: Meter, work: Any) -> Cell:
-        session = self.session
-        place: dict[str, Any] = {"stage": self.stage.id, "attempt": self.number, "who": ctx.who, "seed": ctx.seed}
-        if ctx.should_stop():
-            raise Stopped
-        _clear(ctx.workdir, keep=ctx.checkpoint)
-        try:
-            result: StageResult = work()
-        except NonFinite as error:
-            ctx.measure("train/non_finite", 1.0)
-            session.emit("cell_failed", **place, error=str(error))
-            raise CellFailed(str(error)) from error
-        finally:
-            meter.spend()
-            meter.write()
-        parents = tuple(artifact.digest for artifact in ctx.inputs.values())
-        for name, output in result.outputs.items():
-            tally = result.tallies.get(name)
-            artifact = seal(output, f"{self.stage.id}.{name}", name, parents=parents, tally=tally)
-            counted: dict[str, Any] = {"tally": tally.to_json()} if tally else {}
-            session.emit(
-                "artifact",
-                **place,
-                output=name,
-                kind=artifact.kind,
-                digest=artifact.digest,
-                path=output.relative_to(session.folder).as_posix(),
-                parents=list(parents),
-                **counted,
-            )
-            if tally and name == "model":
-                for quantity in ("stored", "active", "trainable", "frozen"):
-                    ctx.measure(f"tally/parameters/{quantity}", tally.total(quantity))
-                ctx.measure("tally/bytes", tally.bytes, unit="bytes")
-        key = (self.stage.id, self.number, ctx.who, ctx.seed)
-        spent: dict[str, Any] = dict(session.history.spent[key])
-        for quantity, unit in (("wall_seconds", "seconds"), ("tokens", ""), ("flops", "")):
-            ctx.measure(f"cost/{quantity}", spent[quantity.removeprefix("wall_")], unit=unit)
-        session.emit("cell_finished", **place, hashes=dict(result.hashes), **spent)
-        shutil.rmtree(ctx.checkpoint, ignore_errors=True)
-        cell = session.history.cells[key]
-        self._remember(cell)
-        return cell
-
-    # Handing on and judging
+    # Handing on
 
     def outputs(self) -> Outputs:
         """What this attempt hands on: its inputs, overlaid with its own outputs of the same names."""
         outputs = self.inputs_as_outputs()
+        for party in self.failed:
+            for by_cell in outputs.values():
+                for key in [one for one in by_cell if one[0] == party]:
+                    del by_cell[key]
         for (who, seed), cell in self.cells.items():
-            if not who.startswith("baseline:"):
-                for name, artifact in cell.artifacts(self.session.folder).items():
-                    outputs.setdefault(name, {})[who, seed] = artifact
+            if who.startswith(BASELINE):
+                continue
+            for name, artifact in cell.artifacts(self.session.folder).items():
+                outputs.setdefault(name, {})[who, seed] = artifact
+                if who == self.candidate:
+                    outputs[name][CANDIDATE, seed] = artifact
         return outputs
 
     def inputs_as_outputs(self) -> Outputs:
+        """What a stage that is not promoted hands on instead."""
         outputs: Outputs = {}
         for seed in self.seeds:
-            for who in self.parties:
+            for who in dict.fromkeys((CANDIDATE, *self.parties)):
                 for name, artifact in self.inputs(who, seed).items():
                     outputs.setdefault(name, {})[who, seed] = artifact
         return outputs
 
     def declared(self) -> dict[str, Emitted]:
         declared = dict(ENGINE)
-        declared |= self.kind.emits(self.config(CANDIDATE))
+        declared |= self.kind.emits(self.config(self.candidate, {}))
         return declared | declared_by_suites(self.session, self.plan)
-
-    def evidence(self) -> list[Measurement]:
-        """Everything measured for this attempt: by its kind, by the suites, of rivals and of earlier stages.
-
-        Of a failed attempt only what its own cells measured."""
-        evidence: list[Measurement] = []
-        if self.failure:
-            for cell in self.session.history.cells.values():
-                if cell.key[:2] == (self.stage.id, self.number):
-                    evidence += cell.measurements.values()
-            return evidence
-        handed = self.outputs().get("model", {})
-        for (who, seed), cell in self.cells.items():
-            evidence += [retold(measurement, who, seed) for measurement in cell.measurements.values()]
-            rival = who.startswith("baseline:")
-            model = cell.artifacts(self.session.folder).get("model") if rival else handed.get((who, seed))
-            if model is not None:
-                evidence += self._judged(model, who, seed, gated_only=rival)
-        for reference in sorted(party for party in cells.named(self.stage) if party.startswith("stage:")):
-            evidence += self._evidence_of_stage(reference)
-        return evidence
-
-    def _evidence_of_stage(self, reference: str) -> Iterator[Measurement]:
-        for (who, seed), model in self.handed[reference.removeprefix("stage:")].get("model", {}).items():
-            if who == CANDIDATE:
-                for measurement in self.session.measured_of.get(model.digest, ()):
-                    yield retold(measurement, reference, seed)
-                yield from self._judged(model, reference, seed, gated_only=True)
-
-    def _judged(self, model: Artifact, who: str, seed: int, *, gated_only: bool) -> Iterator[Measurement]:
-        for suite in cells.suites_of(self.plan, self.stage, gated_only=gated_only):
-            yield from evaluate(
-                self.session, self.plan, suite, model, stage=self.stage.id, attempt=self.number, who=who, seed=seed
-            )
-
-
-def _clear(workdir: Path, *, keep: Path) -> None:
-    """What a killed process left half-written; its checkpoint is all that counts."""
-    for entry in workdir.iterdir():
-        if entry != keep:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -10,13 +10,23 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bloomery.measure import Emitted, Measurement
 
 BySeed = Mapping[int | None, Measurement]
 DERIVED = ("min", "max")
 """`M/min`, `M/max`: over the looks at M inside a stage. M itself is the last look."""
+TO_REFERENCE = "/tokens_to_reference"
+"""The ending of a metric that engine.reaching works out from the looks of two parties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who took part: which party is judged as the candidate, and all arms, whether or not they left evidence."""
+
+    candidate: str = "candidate"
+    arms: tuple[str, ...] = ()
 
 
 class Missing(Exception):
@@ -26,8 +36,10 @@ class Missing(Exception):
 class Evidence:
     """An index over measurements, the same whatever their order."""
 
-    def __init__(self, measurements: Iterable[Measurement], declared: Mapping[str, Emitted]) -> None:
-        self._declared = declared
+    def __init__(
+        self, measurements: Iterable[Measurement], declared: Mapping[str, Emitted], cast: Cast | None = None
+    ) -> None:
+        self._declared, self._cast = declared, cast or Cast()
         self._patterns = {name: pattern_of(name) for name in declared if "*" in name}
         self._looks: dict[tuple[str, str], dict[int | None, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
         self._seeds: dict[str, set[int]] = defaultdict(set)
@@ -42,6 +54,9 @@ class Evidence:
         for name, pattern in self._patterns.items():
             if pattern.fullmatch(metric):
                 return self._declared[name]
+        if metric.endswith(TO_REFERENCE):
+            known = self.emitted(metric.removesuffix(TO_REFERENCE))
+            return None if known is None else Emitted("", "lower")
         base = _base_of_derived(metric)
         return self.emitted(base) if base else None
 
@@ -49,7 +64,8 @@ class Evidence:
         """The metrics that a name stands for: itself, or for a `*` all that were measured or fully declared."""
         if "*" not in name:
             return (name,)
-        pattern, known = pattern_of(name), {metric for party, metric in self._looks if party == who}
+        party_meant = self._meant(who)
+        pattern, known = pattern_of(name), {metric for party, metric in self._looks if party == party_meant}
         known |= {metric for metric in self._declared if "*" not in metric}
         known |= {f"{metric}/{how}" for metric in known for how in DERIVED}
         found = tuple(sorted(metric for metric in known if pattern.fullmatch(metric)))
@@ -58,11 +74,13 @@ class Evidence:
         return found
 
     def parties(self, name: str, metric: str, but: str) -> tuple[str, ...]:
-        """Whom `baseline:*` or `arm:*` stands for: all such with any measurement from the metric's source."""
+        """Whom `baseline:*` or `arm:*` stands for: all such with any measurement from the metric's source, and every
+        arm that took part; without the party `but`."""
         if not name.endswith(":*"):
             return (name,)
         prefix, source = name[:-1], metric.partition("/")[0] + "/"
-        found = {who for who, known in self._looks if who.startswith(prefix) and known.startswith(source)} - {but}
+        found = {who for who, known in self._looks if who.startswith(prefix) and known.startswith(source)}
+        found = (found | {arm for arm in self._cast.arms if arm.startswith(prefix)}) - {self._meant(but)}
         if not found:
             raise Missing(f"no {prefix[:-1]} measured {source}*, so '{name}' stands for nothing")
         return tuple(sorted(found))
@@ -71,18 +89,27 @@ class Evidence:
         """The value of each seed. `seeds`: which there must be; else all that this party has any evidence of."""
         if self.emitted(metric) is None:
             raise Missing(f"'{metric}' is declared by no stage, suite or kind")
-        found = self._looks.get((who, metric))
+        meant = self._meant(who)
+        found = self._looks.get((meant, metric))
         base = None if found else _base_of_derived(metric)
-        found = self._looks.get((who, base)) if base else found
+        found = self._looks.get((meant, base)) if base else found
         if not found:
             raise Missing(f"'{metric}' was not measured for {who}")
         values = {seed: _one_value(looks, metric if base else None) for seed, looks in found.items()}
         if None in values and len(values) > 1:
             raise Missing(f"'{metric}' of {who} was measured both with and without a seed")
-        absent = set(self._seeds[who] if seeds is None else seeds) - set(values)
+        absent = set(self._seeds[meant] if seeds is None else seeds) - set(values)
         if absent and None not in values:
             raise Missing(f"'{metric}' was not measured for {who}, seed {', '.join(map(str, sorted(absent)))}")
         return values
+
+    def looks(self, who: str, metric: str, seed: int | None) -> list[Measurement]:
+        """One seed's looks on the way that say after how many tokens they were taken, in that order."""
+        known = self._looks.get((self._meant(who), metric), {}).get(seed, [])
+        return sorted((look for look in known if look.tokens is not None), key=lambda look: look.tokens or 0)
+
+    def _meant(self, who: str) -> str:
+        return self._cast.candidate if who == "candidate" else who
 
 
 def pattern_of(name: str) -> re.Pattern[str]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bloomery.engine.estimate import Sample, alone, check_ratio, pair_up
-from bloomery.engine.evidence import Evidence, Missing
+from bloomery.engine.evidence import TO_REFERENCE, Cast, Evidence, Missing
 from bloomery.engine.intervals import exact_mean
+from bloomery.engine.reaching import tokens_to_reference
 from bloomery.engine.verdict import ConditionResult, Finding, Status, Verdict, sentence
 from bloomery.measure import Emitted, Interval, Measurement
+from bloomery.plan.cast import conditions_of
 from bloomery.plan.schema import AnyOf, Condition, Gate
 
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -34,12 +36,14 @@ def judge(
     declared: Mapping[str, Emitted],
     *,
     seeds: Collection[int] | None = None,
+    cast: Cast | None = None,
 ) -> Verdict:
     """The verdict on a gate. `declared`: full metric names, in which a `*` segment stands for any one.
 
     seeds: those that candidate, control and arms must have; else the ones that each has any evidence of.
+    cast: which arm is the candidate, and which arms there are; without it the candidate has no arms.
     """
-    index = Evidence(evidence, declared)
+    index = Evidence(evidence, declared, cast)
     results: list[ConditionResult] = []
     statuses: list[Status] = []
     for place, entry in enumerate(gate):
@@ -48,13 +52,13 @@ def judge(
                 _judge_condition(one, index, seeds, _divided(one.confidence, len(entry.any)), place)
                 for one in entry.any
             ]
-            statuses.append(_best(_worst(result.status for result in member) for member in members))
+            statuses.append(_best(worst(result.status for result in member) for member in members))
             results += [result for member in members for result in member]
         else:
             found = _judge_condition(entry, index, seeds, entry.confidence, None)
-            statuses.append(_worst(result.status for result in found))
+            statuses.append(worst(result.status for result in found))
             results += found
-    return Verdict(_worst(statuses), tuple(results))
+    return Verdict(worst(statuses), tuple(results))
 
 
 def failed(verdict: Verdict, reason: str) -> Verdict:
@@ -93,13 +97,8 @@ def required(gate: Gate) -> Required:
     )
 
 
-def conditions_of(gate: Gate) -> Iterator[Condition]:
-    """Every condition, those inside `any` included."""
-    for entry in gate:
-        yield from entry.any if isinstance(entry, AnyOf) else (entry,)
-
-
-def _worst(statuses: Iterable[Status]) -> Status:
+def worst(statuses: Iterable[Status]) -> Status:
+    """Of a list in which all must pass; an empty one passes."""
     found = set(statuses)
     for status in WORST_FIRST:
         if status in found:
@@ -125,14 +124,17 @@ def _judge_condition(
     confidence: float | None,
     alternative: int | None,
 ) -> list[ConditionResult]:
-    """One result for every metric and reference that the condition's `*` stand for."""
+    """One result for every party, metric and reference that the condition's `*` stand for."""
+    if condition.of.endswith(":*"):
+        try:
+            parties = index.parties(condition.of, condition.metric, "")
+        except Missing as error:
+            return [_missing(condition, condition.metric, condition.relative_to, confidence, alternative, str(error))]
+        each = [condition.model_copy(update={"of": party}) for party in parties]
+        return [result for one in each for result in _judge_condition(one, index, seeds, confidence, alternative)]
 
     def missing(metric: str, reference: str | None, reason: str) -> ConditionResult:
-        return ConditionResult(
-            condition, "missing", metric, condition.of, reference,
-            confidence=confidence, alternative=alternative, reason=reason,
-            words=sentence(condition, metric, reference, confidence) + ": missing",
-        )  # fmt: skip
+        return _missing(condition, metric, reference, confidence, alternative, reason)
 
     try:
         metrics = index.metrics(condition.of, condition.metric)
@@ -158,11 +160,29 @@ def _judge_condition(
     return results
 
 
+def _missing(
+    condition: Condition,
+    metric: str,
+    reference: str | None,
+    confidence: float | None,
+    alternative: int | None,
+    reason: str,
+) -> ConditionResult:
+    return ConditionResult(
+        condition, "missing", metric, condition.of, reference,
+        confidence=confidence, alternative=alternative, reason=reason,
+        words=sentence(condition, metric, reference, confidence) + ": missing",
+    )  # fmt: skip
+
+
 def _sample(
     condition: Condition, index: Evidence, seeds: Collection[int] | None, metric: str, reference: str | None
 ) -> Sample:
     if not math.isfinite(condition.value):
         raise Missing(f"the condition's value is {condition.value}")
+    if reference is not None and metric.endswith(TO_REFERENCE):
+        required = (_seeds_of(condition.of, seeds), _seeds_of(reference, seeds))
+        return tokens_to_reference(condition, index, metric.removesuffix(TO_REFERENCE), reference, required)
     judged = index.by_seed(condition.of, metric, _seeds_of(condition.of, seeds))
     emitted = index.emitted(metric)
     unit = emitted.unit if emitted else ""

@@ -1,33 +1,52 @@
 """What stages hand on, and whose of it another stage takes.
 
 A bare `STAGE` means that stage's output of the input's own name, else its `model`. A stage with fewer seeds is shared;
-a party that a stage did not have takes the candidate's.
+a twin that an earlier stage did not have is the candidate's; an arm named by `STAGE@ARM` must be there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bloomery.engine import parties
 from bloomery.engine.artifact import Artifact
-from bloomery.engine.cells import CANDIDATE
 from bloomery.engine.session import Session
 from bloomery.errors import PlanError
+from bloomery.plan.cast import CANDIDATE, arms, parse_reference
 from bloomery.plan.schema import Plan
 
 Outputs = dict[str, dict[tuple[str, int], Artifact]]
-"""{output: {(who, seed): artifact}}"""
+"""{output: {(who, seed): artifact}}. The candidate's stand there as `candidate`, and as its arm's where it is one."""
 
 
-def wanted(session: Session, plan: Plan, name: str, reference: str) -> tuple[str, str]:
-    """(stage, output) that a reference means as the input `name`; the output `passed` is no artifact."""
-    stage_id, _, output = reference.partition(".")
-    if output:
-        return stage_id, output
-    stage = plan.stage(stage_id)
-    kind = session.catalogue.kind(stage.kind or "")
-    produced = kind.produces(parties.settings(plan, stage, kind, CANDIDATE, vocab=0))
-    return stage_id, name if name in produced or name in stage.needs else "model"
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a reference means as an input. The output `passed` is no artifact."""
+
+    stage: str
+    output: str
+    party: str = CANDIDATE
+    """Whose: the candidate, unless the reference names an arm or the control."""
+
+    def among(self, handed: Mapping[str, Outputs]) -> bool:
+        """Whether it exists."""
+        return any(party == self.party for party, _ in handed.get(self.stage, {}).get(self.output, {}))
+
+
+def wanted(session: Session, plan: Plan, name: str, text: str) -> Wanted:
+    """What the reference `text` means as the input `name`."""
+    reference = parse_reference(text)
+    assert reference is not None, text
+    if reference.output:
+        return Wanted(reference.stage, reference.output, reference.party)
+    stage = plan.stage(reference.stage)
+    if stage.kind is None:
+        return Wanted(reference.stage, name if name in stage.needs else "model", reference.party)
+    kind = session.catalogue.kind(stage.kind)
+    produced = kind.produces(parties.settings(plan, stage, kind, arms(stage)[0], vocab=0))
+    own = name in produced or name in stage.needs
+    return Wanted(reference.stage, name if own else "model", reference.party)
 
 
 def share(by_cell: Mapping[tuple[str, int], Artifact], who: str, seed: int) -> Artifact:

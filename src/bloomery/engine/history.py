@@ -20,7 +20,8 @@ from bloomery.measure import Measurement
 ONCE = frozenset(
     (
         "registered", "amended", "budget_planned", "data_ready", "walk_started", "twin_solved", "cell_reused",
-        "sample", "verdict", "decision", "stage_skipped",
+        "sample", "verdict", "decision", "stage_skipped", "sweep_chosen", "candidate_chosen", "cycle_ended",
+        "loop_ended", "claim_judged",
     )
 )  # fmt: skip
 """Events that a resumed run would say again."""
@@ -61,6 +62,8 @@ class History:
         """{stage: {stage fingerprint: attempt}}"""
         self.failures: dict[str, str] = {}
         """{cell fingerprint: why training could not go on}; it would not the next time either."""
+        self.chosen: dict[tuple[str, int, str], Mapping[str, Any]] = {}
+        """{(stage, attempt, party): the swept values that it found best}"""
         self._reused: dict[CellKey, CellKey] = {}
         self.evaluations: dict[tuple[str, str], tuple[Measurement, ...]] = {}
         """{(suite digest, artifact digest): measurements}"""
@@ -105,6 +108,8 @@ class History:
         elif name == "cell_finished":
             cell = self.cells[_key(event)]
             cell.finished, cell.hashes = True, event["hashes"]
+        elif name == "sweep_chosen":
+            self.chosen[event["stage"], event["attempt"], event["who"]] = event["chosen"] or {}
         if name == "cell_reused":
             stage, attempt, who, seed = event["of"]
             self._reused[_key(event)] = (stage, attempt, who, seed)

@@ -22,7 +22,7 @@ from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Observer, Session
 from bloomery.errors import ArtifactError
 from bloomery.plan import registration
-from bloomery.plan.load import Loaded
+from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.schema import Input
 
 
@@ -56,7 +56,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             ledger=Ledger.restore(
                 loaded.plan.budget,
                 events,
-                stage_caps={stage.id: stage.budget for stage in loaded.plan.stages},
+                stage_caps={stage.id: stage.budget for stage in resolve(loaded).stages},
                 device=load_devices().get(how.device),
             ),
             data=None,

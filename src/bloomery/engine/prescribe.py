@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bloomery.engine.evidence import Cast
 from bloomery.engine.gate import judge
 from bloomery.engine.verdict import ConditionResult, Verdict
 from bloomery.measure import Emitted, Measurement
@@ -62,6 +63,7 @@ def next_attempt(
     evidence: Sequence[Measurement],
     used: Mapping[str, int],
     declared: Mapping[str, Emitted] | None = None,
+    cast: Cast | None = None,
 ) -> Decision:
     """The decision after an attempt. `declared` is for the rules' `when`; without it, whatever was measured counts."""
     if verdict.passed:
@@ -69,7 +71,7 @@ def next_attempt(
     known = declared if declared is not None else {one.name: Emitted(one.unit) for one in evidence}
     lacking: list[str] = []
     for rule in stage.on_fail:
-        lack = _lack(rule, verdict, evidence, used, known)
+        lack = _lack(rule, verdict, evidence, used, known, cast)
         if lack:
             lacking.append(f"rule '{rule.name}' {lack}")
         elif rule.then == "stop":
@@ -92,6 +94,7 @@ def _lack(
     evidence: Sequence[Measurement],
     used: Mapping[str, int],
     declared: Mapping[str, Emitted],
+    cast: Cast | None,
 ) -> str:
     """What keeps a rule from being used; empty if nothing does. Only retries are used up."""
     if verdict.status not in rule.verdict:
@@ -99,7 +102,7 @@ def _lack(
     times = used.get(rule.name, 0)
     if rule.then is None and times >= rule.max_attempts:
         return f"is used up ({times} of {rule.max_attempts})"
-    when = judge(rule.when, evidence, declared)
+    when = judge(rule.when, evidence, declared, cast=cast)
     if when.passed:
         return ""
     return "does not apply: " + "; ".join(_said(one) for one in when.conditions if one.status != "pass")

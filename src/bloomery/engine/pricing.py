@@ -11,10 +11,10 @@ from typing import Any
 
 from bloomery.engine import parties
 from bloomery.engine.budget import Amounts, Price, overruns, price, total
-from bloomery.engine.cells import CANDIDATE
 from bloomery.engine.devices import Device
 from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.stage import Cost
+from bloomery.plan import cast
 from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.schema import Plan, Rule, StageSpec
 
@@ -87,10 +87,11 @@ class PricedPlan:
 
 def price_plan(loaded: Loaded, catalogue: Catalogue, device: Device) -> PricedPlan:
     """Price a checked plan. Builds every model on the meta device; refuses nothing, warns plainly."""
-    lines = _lines(loaded.plan, catalogue, device, vocab_of(loaded))
+    plan = resolve(loaded)
+    lines = _lines(plan, catalogue, device, vocab_of(loaded))
     remedies = [
         _remedy(loaded, catalogue, device, stage, rule)
-        for stage in loaded.plan.stages
+        for stage in plan.stages
         for rule in stage.on_fail
         if rule.then is None
     ]
@@ -108,6 +109,8 @@ def price_plan(loaded: Loaded, catalogue: Catalogue, device: Device) -> PricedPl
 def _lines(plan: Plan, catalogue: Catalogue, device: Device, vocab: int) -> list[Line]:
     lines: list[Line] = []
     for stage in plan.stages:
+        if stage.repeat is not None:
+            continue
         for who, number, cost in cell_costs(plan, stage, catalogue, vocab):
             one = price(cost, device)
             lines.append(Line(stage.id, who, number, cost, total([one] * number)))
@@ -115,15 +118,17 @@ def _lines(plan: Plan, catalogue: Catalogue, device: Device, vocab: int) -> list
 
 
 def cell_costs(plan: Plan, stage: StageSpec, catalogue: Catalogue, vocab: int) -> list[tuple[str, int, Cost]]:
-    """(who, number of cells, cost of one) for every party of a stage."""
+    """(who, number of cells, cost of one) for every party of a stage. Of a sweep every point runs on the first seed,
+    and the best of them is that seed's cell."""
     kind = catalogue.kind(stage.kind or "")
+    seeds, points = len(cast.seeds(plan, stage)), len(cast.trials(stage))
     return [
         (
             who,
-            len(parties.seeds(plan, stage)),
+            seeds + (points - 1 if cast.is_swept(plan, stage, who) else 0),
             kind.cost(parties.settings(plan, stage, kind, who, vocab=vocab), system=plan.system, vocab=vocab),
         )
-        for who in parties.parties(plan, stage)
+        for who in cast.parties(plan, stage)
     ]
 
 
@@ -136,10 +141,10 @@ def vocab_of(loaded: Loaded) -> int:
 
 
 def _remedy(loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSpec, rule: Rule) -> Remedy:
-    patched = resolve(loaded, [(stage.id, rule.set)])
+    plan, patched = resolve(loaded), resolve(loaded, [(stage.id, rule.set)])
     changed: dict[str, bool] = {}
-    for before, after in zip(loaded.plan.stages, patched.stages, strict=True):
-        needed = (reference.partition(".")[0] for reference in after.needs.values())
+    for before, after in zip(plan.stages, patched.stages, strict=True):
+        needed = cast.ancestors(patched, after)
         changed[after.id] = before != after or any(changed.get(one, False) for one in needed)
     if rule.from_ == "checkpoint" or not any(changed.values()):
         changed[stage.id] = True
@@ -147,17 +152,18 @@ def _remedy(loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSp
 
     def same(line: Line) -> bool:
         """Whether a rival's settings and inputs are as before: then its cells are taken over."""
-        before, after = loaded.plan.stage(line.stage), patched.stage(line.stage)
-        upstream = any(reference.partition(".")[0] in again for reference in after.needs.values())
+        before, after = plan.stage(line.stage), patched.stage(line.stage)
+        upstream = any(one in again for one in cast.ancestors(patched, after))
         kind, vocab = catalogue.kind(after.kind or ""), vocab_of(loaded)
         settings = [
             parties.settings(plan, stage, kind, line.who, vocab=vocab)
-            for plan, stage in ((loaded.plan, before), (patched, after))
+            for plan, stage in ((plan, before), (patched, after))
         ]
         return not upstream and settings[0] == settings[1]
 
     adds = Amounts()
+    judged = {one.id: cast.fixed_candidate(one) for one in patched.stages}
     for line in _lines(patched, catalogue, device, vocab_of(loaded)):
-        if line.stage in again and not (line.who != CANDIDATE and rule.from_ == "start" and same(line)):
+        if line.stage in again and not (line.who != judged[line.stage] and rule.from_ == "start" and same(line)):
             adds += line.price.amounts
     return Remedy(stage.id, rule.name, rule.max_attempts, again, adds)

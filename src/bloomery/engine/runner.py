@@ -2,6 +2,7 @@
 
 A walk goes through the stages in order. A retry adds its patch to the plan and begins the next walk, in which every
 stage with an unchanged fingerprint is skipped with its verdict. Resuming is the same walk over the finished cells.
+Claims are answered when the last walk has ended.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
-from bloomery.engine import gate
+from bloomery.engine import claiming, gate
 from bloomery.engine.attempt import Attempt
-from bloomery.engine.cells import CANDIDATE
+from bloomery.engine.gathering import gather
 from bloomery.engine.handing import Outputs, wanted
+from bloomery.engine.loops import Loops
 from bloomery.engine.prescribe import GoOn, NotPromoted, Retry, Stop, next_attempt
 from bloomery.engine.session import Session
 from bloomery.engine.stage import Stopped
+from bloomery.plan import cast
 from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.patch import patched_stage
 from bloomery.plan.schema import Plan, Rule, StageSpec
@@ -67,7 +70,12 @@ class Runner:
         self._handed: dict[str, Outputs] = {}
         self._promoted: dict[str, bool] = {}
         self._attempts: dict[str, int] = {}
+        self._ended: dict[str, Attempt] = {}
+        """{stage: its attempt in this walk}"""
+        self._last: dict[str, Attempt] = {}
+        """{stage as its author calls it: its last own attempt in any walk}"""
         self._failed_gates: list[str] = []
+        self._loops = Loops(session, self._handed, self._ended)
 
     def run(self) -> Outcome:
         prescribed = _Prescribed()
@@ -76,6 +84,7 @@ class Runner:
                 self._session.emit("walk_started", once=True, walk=walk, patches=prescribed.said)
                 retry = self._walk(resolve(self._loaded, prescribed.patches), prescribed)
                 if isinstance(retry, Outcome):
+                    self._answer_claims()
                     return self._end(retry)
                 stage, rule = retry
                 prescribed.add(stage, rule, self._attempts)
@@ -84,6 +93,11 @@ class Runner:
                 return self._end(Outcome("interrupted"))
             return self._end(Outcome("budget", self._session.ledger.exceeded(self._session.stage) or ""))
         raise AssertionError("a plan ends")
+
+    def _answer_claims(self) -> None:
+        for claim in self._loaded.plan.claims:
+            answer = claiming.answer(claim, {**self._last, **self._loops.cycles()})
+            self._session.emit("claim_judged", once=True, **answer.to_json())
 
     def _end(self, outcome: Outcome) -> Outcome:
         spent: dict[str, Any] = dict(self._session.ledger.spent)
@@ -97,58 +111,80 @@ class Runner:
         return outcome
 
     def _walk(self, plan: Plan, prescribed: _Prescribed) -> Outcome | tuple[StageSpec, Rule]:
-        self._handed, self._promoted, self._failed_gates = {}, {}, []
+        self._handed, self._promoted, self._failed_gates, self._ended = {}, {}, [], {}
+        loops = self._loops = Loops(self._session, self._handed, self._ended)
         for stage in plan.stages:
-            if absent := self._absent(plan, stage):
+            if absent := loops.closed(stage) or self._absent(plan, stage):
                 self._promoted[stage.id] = False
                 self._session.emit("stage_skipped", once=True, stage=stage.id, attempt=0, why=absent)
+                if stage.repeat is None:
+                    loops.passed_over(stage)
                 continue
-            attempt = Attempt(self._session, plan, stage, self._handed, prescribed.continue_attempt)
+            if stage.repeat is not None:
+                loops.begin(plan, stage)
+                self._promoted[stage.id] = True
+                continue
+            attempt = Attempt(
+                self._session, plan, stage, self._handed, prescribed.continue_attempt, earlier=self._ended
+            )
             attempt.run()
             self._attempts[stage.id] = attempt.number
-            evidence = attempt.evidence()
+            self._last[stage.written_id] = attempt
+            evidence = gather(attempt)
             declared = attempt.declared()
-            verdict = gate.judge(stage.gate, evidence, declared, seeds=attempt.seeds)
+            verdict = gate.judge(stage.gate, evidence, declared, seeds=attempt.seeds, cast=attempt.cast)
             if attempt.failure:
                 verdict = gate.failed(verdict, attempt.failure)
             self._session.emit("verdict", once=True, stage=stage.id, attempt=attempt.number, **verdict.to_json())
             used = {rule.name: prescribed.used[stage.id, rule.name] for rule in stage.on_fail}
-            decision = next_attempt(stage, verdict, evidence, used, declared)
+            decision = next_attempt(stage, verdict, evidence, used, declared, attempt.cast)
+            if stage.cycle is not None and isinstance(decision, Stop) and decision.rule is None:
+                decision = NotPromoted(f"{decision.reason}; the cycle is undone")
+                loops.undo(stage, decision.reason)
             self._tell(stage, attempt.number, decision)
             if isinstance(decision, Retry):
                 return stage, decision.rule
             if isinstance(decision, Stop):
                 return Outcome("failed", f"stage {stage.id}: {decision.reason}")
             self._hand_on(stage, attempt, decision, verdict.status == "pass")
+            loops.passed_over(stage, kept=isinstance(decision, NotPromoted) or verdict.passed)
         if self._failed_gates:
             return Outcome("failed", "gates failed at " + ", ".join(self._failed_gates))
         return Outcome("passed")
 
     def _absent(self, plan: Plan, stage: StageSpec) -> str:
         """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
-        for name, reference in stage.needs.items():
-            if reference.startswith("inputs."):
+        texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]
+        for name, text in dict.fromkeys(texts):
+            if text.startswith("inputs."):
                 continue
-            needed, output = wanted(self._session, plan, name, reference)
-            if output == "passed":
-                if not self._promoted.get(needed, False):
-                    return f"{needed} did not pass"
-            elif output not in self._handed.get(needed, {}):
-                return f"{needed}.{output} is absent: {needed} was not promoted"
+            one = wanted(self._session, plan, name, text)
+            if one.output == "passed":
+                if not self._promoted.get(one.stage, False):
+                    return f"{one.stage} did not pass"
+            elif not one.among(self._handed):
+                party = "" if one.party == cast.CANDIDATE else f" of {one.party}"
+                return f"{one.stage}.{one.output}{party} is absent: {one.stage} was not promoted"
         return ""
 
     def _hand_on(self, stage: StageSpec, attempt: Attempt, decision: GoOn | NotPromoted, passed: bool) -> None:
         """Own outputs, or where the stage was not promoted its inputs under the same names."""
         promoted = isinstance(decision, GoOn)
         self._promoted[stage.id] = promoted and passed
-        if promoted and not passed:
+        if promoted and not passed and stage.cycle is None:
             self._failed_gates.append(stage.id)
-        names = set(attempt.kind.produces(attempt.config(CANDIDATE)))
+        names = set(attempt.kind.produces(attempt.config(attempt.candidate)))
         self._handed[stage.id] = (
             attempt.outputs()
             if promoted
             else {name: found for name, found in attempt.inputs_as_outputs().items() if name in names or not names}
         )
+        self._ended[stage.id] = attempt if promoted else self._source_of(attempt)
+
+    def _source_of(self, attempt: Attempt) -> Attempt:
+        """Whose model a stage that was not promoted hands on: the attempt that made it."""
+        reference = cast.parse_reference(attempt.stage.needs.get("model", ""))
+        return self._ended.get(reference.stage, attempt) if reference else attempt
 
     def _tell(self, stage: StageSpec, attempt: int, decision: GoOn | Retry | NotPromoted | Stop) -> None:
         facts: dict[str, Any] = {"stage": stage.id, "attempt": attempt, "action": decision.action}

@@ -13,7 +13,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.budget import Ledger
 from bloomery.engine.discover import Catalogue
 from bloomery.engine.events import Event, EventLog
-from bloomery.engine.history import History, identity
+from bloomery.engine.history import Cell, History, identity
 from bloomery.engine.stage import StopReason
 from bloomery.measure import Measurement
 
@@ -59,6 +59,11 @@ class Session:
         written = self.log.write(sync=sync, **clean)
         self.history.add(written)
         self.observe(written)
+
+    def remember(self, cell: Cell) -> None:
+        """What a cell measured belongs to its artifacts: a comparison with a stage asks for it by digest."""
+        for artifact in cell.artifacts(self.folder).values():
+            self.measured_of[artifact.digest] = tuple(cell.measurements.values())
 
     def stop_reason(self) -> StopReason | None:
         if self.signalled():

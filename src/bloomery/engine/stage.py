@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from bloomery.engine.artifact import Artifact
 from bloomery.measure import Emitted, Interval, Items, Measurement, Tally
 
-StopReason = Literal["signal", "budget"]
+StopReason = Literal["signal", "budget", "stop_if"]
 
 
 class Stopped(Exception):
@@ -73,6 +73,8 @@ class StageContext:
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
     record: Callable[[Measurement], None] = lambda measurement: None
+    looked: Callable[[Measurement, float | None], None] = lambda measurement, share: None
+    """Is shown every measurement that was taken on the way, with the share of the stage that is done."""
     progress: Callable[..., None] = lambda **facts: None
     """step, steps, tokens, loss, tokens_per_second: shown, never stored."""
     point: Callable[..., None] = lambda **facts: None
@@ -96,8 +98,15 @@ class StageContext:
         step: int | None = None,
         unit: str = "",
         items: Items | None = None,
+        tokens: int | None = None,
+        share: float | None = None,
     ) -> None:
-        self.record(Measurement(name, float(value), n, interval, self.seed, unit, self.who, step, items))
+        """step, tokens, share: of a look on the way, how far the stage had come (share from 0 to 1). `stop_if` is
+        judged on such looks; should_stop() says so afterwards."""
+        measured = Measurement(name, float(value), n, interval, self.seed, unit, self.who, step, items, tokens)
+        self.record(measured)
+        if step is not None:
+            self.looked(measured, share)
 
 
 class Stage(Protocol):

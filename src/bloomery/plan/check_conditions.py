@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from bloomery.errors import nearest
 from bloomery.measure import Emitted
 from bloomery.plan import check_enough, metrics
-from bloomery.plan.check_stages import named_stage, parse_reference
+from bloomery.plan.cast import parse_reference
+from bloomery.plan.check_stages import named_stage
 from bloomery.plan.look import Asked, Look, Placed, asked, claimed
 from bloomery.plan.problems import closest, descend
 from bloomery.plan.units import unit_written

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.errors import BloomeryError, PlanError
-from bloomery.plan.look import Look, Placed, asked
+from bloomery.plan.look import Look, Placed
 from bloomery.plan.patch import apply_patch, locate_stage, patched, patched_stage
 from bloomery.plan.schema import Rule
 from bloomery.plan.yaml_text import KeyPath
@@ -23,14 +23,13 @@ _NOT_THE_CONTROLS = ("tokens", "data", "batch", "context", "packing")
 
 
 def check(look: Look) -> None:
-    last = _last_with_control(look)
     for placed in look.stages:
-        _rules(look, placed, last)
+        _rules(look, placed)
         _variants(look, placed)
-    _control(look, last)
+    _control(look)
 
 
-def _rules(look: Look, placed: Placed, last: int) -> None:
+def _rules(look: Look, placed: Placed) -> None:
     names: set[str] = set()
     ended_by = ""
     for index, rule in enumerate(placed.spec.on_fail):
@@ -44,7 +43,7 @@ def _rules(look: Look, placed: Placed, last: int) -> None:
             ended_by = rule.name
         _shape(look, rule, path)
         if rule.set:
-            _prescription(look, placed, rule, path, last)
+            _prescription(look, placed, rule, path)
 
 
 def _shape(look: Look, rule: Rule, path: KeyPath) -> None:
@@ -61,7 +60,7 @@ def _shape(look: Look, rule: Rule, path: KeyPath) -> None:
         )
 
 
-def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath, last: int) -> None:
+def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath) -> None:
     reached: list[int] = []
     for key, value in rule.set.items():
         at: KeyPath = (*path, "set", key)
@@ -77,7 +76,7 @@ def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath, last: i
         _possible(look, target, changed, at, what)
         if what == "config":
             _hidden(look, target, below, at)
-            if look.stages.index(target) <= last and not _control_has_its_own(look, target, below):
+            if target.id in look.twins and not _control_has_its_own(look, target, below):
                 where = f"the control of '{target.id}'" if target is not placed else "the control"
                 hint = f"give the control its own value: set: {{{below}: ...}}"
                 look.warn(at, f"'{rule.name}' changes {below} of {where} too", hint)
@@ -180,7 +179,7 @@ def _patched_config(look: Look, placed: Placed, patch: Mapping[str, Any], path: 
         _try_config(look, placed, config, (*path, key))
 
 
-def _control(look: Look, last: int) -> None:
+def _control(look: Look) -> None:
     """The plan's control: its `set` must fit every stage that is trained for it."""
     if look.plan.control is None:
         return
@@ -190,7 +189,9 @@ def _control(look: Look, last: int) -> None:
         if key.split(".")[0] == "model":
             what = "a shape of the twin's own would undo its match"
             look.problem((*path, key), what, "the twin as it is solved", "change `match` or `tolerance`")
-    for placed in look.stages[: last + 1]:
+    for placed in look.stages:
+        if placed.id not in look.twins:
+            continue
         config = look.config.get(placed.id)
         if config is None or placed.spec.kind is None or placed.spec.control is not None:
             continue
@@ -213,17 +214,6 @@ def _control_has_its_own(look: Look, target: Placed, below: str) -> bool:
         return True
     own = target.spec.control if target.spec.control is not None else look.plan.control
     return own is None or any(_covers(path, below) for path in own.set)
-
-
-def _last_with_control(look: Look) -> int:
-    """The place of the last stage that speaks of the control; it runs up to there. -1 where it never runs."""
-    if look.plan.control is None:
-        return -1
-    said = [-1]
-    for index, placed in enumerate(look.stages):
-        if any("control" in (found.condition.of, found.condition.relative_to) for found in asked(placed)):
-            said.append(index)
-    return max(said)
 
 
 def _covers(path: str, below: str) -> bool:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from bloomery.errors import nearest
+from bloomery.plan.cast import parse_reference
 from bloomery.plan.look import Look, Placed
 from bloomery.plan.problems import closest
 from bloomery.plan.yaml_text import KeyPath
 
-_REFERENCE = re.compile(r"(?P<stage>[\w-]+)(?:@(?P<arm>[\w-]+))?(?:\.(?P<output>[\w-]+))?", re.ASCII)
 _RESERVED = ("inputs", "stages", "candidate", "control")
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """`STAGE`, `STAGE.OUTPUT`, `STAGE@ARM`; output is empty where none is named."""
-
-    stage: str
-    arm: str = ""
-    output: str = ""
-
-
-def parse_reference(text: str) -> Reference | None:
-    match = _REFERENCE.fullmatch(text)
-    return Reference(match["stage"], match["arm"] or "", match["output"] or "") if match else None
 
 
 def check(look: Look) -> None:

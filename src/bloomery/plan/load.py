@@ -24,6 +24,7 @@ from bloomery.plan.patch import apply_patch, locate_stage, set_path, stage_ids
 from bloomery.plan.problems import descend, show, translate, where
 from bloomery.plan.schema import Plan
 from bloomery.plan.units import UnitError, parse_fraction, scale_tokens
+from bloomery.plan.unroll import unroll, with_cycles
 from bloomery.plan.yaml_text import KeyPath, Mark, Parsed, decode, parse
 
 __all__ = ["Loaded", "apply_patch", "find_plan", "load", "load_text", "resolve", "stage_ids"]
@@ -97,13 +98,14 @@ def load_text(text: str, source: Path, overrides: Sequence[str] = (), *, folders
     return Loaded(plan, text, source, draft.raw, draft.marks, tuple(overrides), draft.extends)
 
 
-def resolve(loaded: Loaded, patches: Iterable[tuple[str, Mapping[str, Any]]]) -> Plan:
-    """The plan with the patches of used rules, each (id of the rule's stage, patch), applied in order."""
-    raw: Mapping[str, Any] = loaded.raw
+def resolve(loaded: Loaded, patches: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> Plan:
+    """The plan as it is walked: loops unrolled, then the patches of used rules, each (id of the rule's stage, patch),
+    applied in order."""
+    raw, cycles = unroll(loaded.raw)
     for stage_id, patch in patches:
         raw = apply_patch(raw, stage_id, patch)
     try:
-        return Plan.model_validate(raw)
+        return with_cycles(Plan.model_validate(raw), cycles)
     except ValidationError as error:
         raise Problems(translate(error, Plan, raw, loaded.lines)) from None
 

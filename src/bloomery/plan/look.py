@@ -6,13 +6,15 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from bloomery.errors import BloomeryError, PlanError, Problems
+from bloomery.plan import cast
 from bloomery.plan.catalogue import Catalogue
-from bloomery.plan.load import Loaded
+from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.problems import mark_of, translate
 from bloomery.plan.schema import AnyOf, Condition, Gate, Plan, StageSpec
 from bloomery.plan.yaml_text import KeyPath
@@ -72,6 +74,24 @@ class Look:
     @property
     def plan(self) -> Plan:
         return self.loaded.plan
+
+    @cached_property
+    def walked(self) -> Plan:
+        """The plan with its loops unrolled; as written where a loop inside a loop, a problem of its own, forbids it."""
+        nested = any(inner.repeat is not None for stage in self.plan.stages for inner in stage.stages)
+        return self.plan if nested else resolve(self.loaded)
+
+    @cached_property
+    def twins(self) -> frozenset[str]:
+        """Ids, as written, of the stages in which the plan's twin runs."""
+        if self.plan.control is None:
+            return frozenset()
+        plan = self.walked
+        return frozenset(
+            stage.written_id
+            for stage in plan.stages
+            if stage.control is None and cast.why_control(plan, stage) is not None
+        )
 
     def problem(self, path: KeyPath, found: str, expected: str = "", hint: str = "") -> None:
         self.problems.append((path, PlanError(self.loaded.where(path), found, expected, hint)))

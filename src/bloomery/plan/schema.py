@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, StrictBool, StrictInt, Tag
 
 from bloomery.plan.units import Bytes, Count, Money, Quantity, Ratio, Seconds, Share, Tokens
 
@@ -134,6 +134,16 @@ class Control(Frozen):
     """What is different in its stages' config: `{optimizer.lr: 0.06}`. Never tokens or data."""
 
 
+class Cycle(Frozen):
+    """The place of a stage of an unrolled loop: cycle `number` (from 1) of `loop`, and its id inside."""
+
+    loop: str
+    number: int
+    stage: str
+    last: bool
+    """Whether it is the last stage of its cycle."""
+
+
 class StageSpec(Frozen):
     """One stage. Its kind does the work; its gate judges it; its rules answer a failed gate."""
 
@@ -173,6 +183,22 @@ class StageSpec(Frozen):
     """Replicates of this stage, instead of the plan's."""
     budget: Budget = Budget()
     """Caps of this stage alone."""
+    _cycle: Cycle | None = PrivateAttr(default=None)
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """Where it stands in an unrolled loop. No plan can say it: plan.unroll does."""
+        return self._cycle
+
+    @property
+    def written_id(self) -> str:
+        """Its id as the plan's author wrote it."""
+        return self._cycle.stage if self._cycle is not None else self.id
+
+    def in_cycle(self, cycle: Cycle) -> StageSpec:
+        copy = self.model_copy()
+        copy._cycle = cycle
+        return copy
 
 
 class Suite(Frozen):

@@ -77,11 +77,21 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             max_documents=config.validation.documents,
         )
         items, count = result.items(), len(result.loss_sums)
-        ctx.measure("val/loss", result.loss, n=count, step=step, unit=LOSS.unit, items=items)
-        ctx.measure("val/perplexity", result.perplexity, n=count, step=step)
-        ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, step=step)
+        ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
+        ctx.measure("val/perplexity", result.perplexity, n=count, **at(step))
+        ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
+
+    def watched(step: int, measured: Mapping[str, float]) -> None:
+        for name, value in measured.items():
+            ctx.measure(name, value, unit=METRICS[name].unit, **at(step))
 
     readings = [*readings_before(ctx), next_reading(ctx, config)]
+    read_before = sum(reading.tokens for reading in readings[:-1])
+
+    def at(step: int) -> dict[str, Any]:
+        tokens = read_before + step * config.batch * config.context
+        return {"step": step, "tokens": tokens, "share": step / config.steps}
+
     with memory_named(config, ctx.device):
         result = fit(
             model,
@@ -92,6 +102,7 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             initial_state=ctx.continue_from,
             signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
             evaluate=look,
+            on_look=watched,
             on_point=ctx.point,
             on_progress=ctx.progress,
             on_note=lambda text: ctx.note("note", text=text),

@@ -95,6 +95,7 @@ def fit(
     signature: Mapping[str, Any] | None = None,
     allow_changed: Collection[str] = (),
     evaluate: Callable[[LanguageModel, int], None] | None = None,
+    on_look: Callable[[int, Mapping[str, float]], None] = lambda step, measured: None,
     on_point: Callable[..., None] = lambda **facts: None,
     on_progress: Callable[..., None] = lambda **facts: None,
     on_step: Callable[[int], None] = lambda tokens: None,
@@ -105,7 +106,8 @@ def fit(
 
     initial_state: a finished run's final state (FitResult.checkpoint) whose weights and optimiser to begin with; steps
     count anew. signature: further facts (data digest, model settings) that a resume must find unchanged; allow_changed:
-    keys of it that may differ. evaluate(model, steps done) is called in eval mode; on_point gets step, tokens, loss,
+    keys of it that may differ. evaluate(model, steps done) is called in eval mode, and before it on_look(steps done,
+    measurements so far), of train/loss, train/spikes and train/plateau; on_point gets step, tokens, loss,
     lr, tokens_per_second and gradient_norm about 100 times; on_progress step, steps, tokens, loss, tokens_per_second
     at most five times a second; on_step the valid tokens of every step.
     Raises TrainingError (non-finite values, zero steps, uncovered parameters) and ArtifactError (checkpoints).
@@ -116,7 +118,7 @@ def fit(
     with reproducibly(config.threads, device):
         run = _Run(model, batches, config, device, checkpoint, dict(signature or {}), on_note)
         run.begin(initial_state, allow_changed)
-        stopped = run.train(evaluate, on_point, on_progress, on_step, should_stop)
+        stopped = run.train(evaluate, on_look, on_point, on_progress, on_step, should_stop)
         return run.result(stopped)
 
 
@@ -204,6 +206,7 @@ class _Run:
     def train(
         self,
         evaluate: Callable[[LanguageModel, int], None] | None,
+        on_look: Callable[[int, Mapping[str, float]], None],
         on_point: Callable[..., None],
         on_progress: Callable[..., None],
         on_step: Callable[[int], None],
@@ -214,7 +217,7 @@ class _Run:
         shown = saved = time.perf_counter()
         save_seconds = 0.0
         if evaluate is not None and self.step == config.steps:  # killed after the last save, before anyone was told
-            self._evaluate(evaluate)
+            self._evaluate(evaluate, on_look)
         self.model.train()
         while self.step < config.steps:
             if should_stop():
@@ -240,7 +243,7 @@ class _Run:
                 shown = now
             due = config.evaluate_every and self.step % config.evaluate_every == 0
             if evaluate is not None and (due or self.step == config.steps):
-                self._evaluate(evaluate)
+                self._evaluate(evaluate, on_look)
             if time.perf_counter() - saved > max(config.checkpoint_every_seconds, save_seconds / SAVE_SHARE):
                 begun = time.perf_counter()
                 self.save()
@@ -249,7 +252,10 @@ class _Run:
         self.save()
         return False
 
-    def _evaluate(self, evaluate: Callable[[LanguageModel, int], None]) -> None:
+    def _evaluate(
+        self, evaluate: Callable[[LanguageModel, int], None], on_look: Callable[[int, Mapping[str, float]], None]
+    ) -> None:
+        on_look(self.step, self._watched())
         self.model.eval()
         evaluate(self.model, self.step)
         self.model.train()
@@ -271,9 +277,7 @@ class _Run:
             speed = self.tokens / self.seconds
             flops = 3.0 * self.model.tally().flops_per_token
             measurements |= {
-                "train/loss": watch.final_loss(self.losses),
-                "train/plateau": watch.plateau(self.losses),
-                "train/spikes": float(watch.spikes(self.losses)),
+                **self._watched(),
                 "train/tokens_per_second": speed,
                 "train/model_flop_utilisation": flops * speed / matmul_peak(self.device),
             }
@@ -281,6 +285,13 @@ class _Run:
             stopped, self.step, self.tokens, hash_weights(self.model), hash_optimiser(self.optimisers), measurements,
             checkpoints.steps(self.folder)[-1], tuple(self.notes),
         )  # fmt: skip
+
+    def _watched(self) -> dict[str, float]:
+        return {
+            "train/loss": watch.final_loss(self.losses),
+            "train/plateau": watch.plateau(self.losses),
+            "train/spikes": float(watch.spikes(self.losses)),
+        }
 
     def _note(self, *notes: str) -> None:
         for note in notes:
