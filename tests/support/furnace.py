@@ -119,7 +119,8 @@ class Grow:
             step += 1
             write_value(ctx.checkpoint, value, step=step)
             ctx.spend(tokens=TOKENS_A_STEP, flops=FLOPS_A_STEP)
-            ctx.measure("grow/loss", loss_of(value), step=step)
+            share = step / config.steps
+            ctx.measure("grow/loss", loss_of(value), step=step, tokens=TOKENS_A_STEP * (before + step), share=share)
         write_value(ctx.workdir / "model", value)
         write_value(ctx.workdir / "state", value, steps=before + step)
         outputs = {name: ctx.workdir / name for name in ("model", "state")}

@@ -49,8 +49,7 @@ def _needed(
         if look.value <= target if better == "lower" else look.value >= target:
             return _told(look, _compared(condition, look.tokens or 0, theirs))
     least = _compared(condition, looks[-1].tokens or 0, theirs)
-    undecided = least < condition.value if condition.op in ("<", "<=", "==", "!=") else least <= condition.value
-    if undecided:
+    if least < condition.value:
         raise Missing(
             f"{condition.of} never reached {target:.6g} within its {looks[-1].tokens:,} tokens: more than "
             f"{least:.4g} were needed, how many is not known"
