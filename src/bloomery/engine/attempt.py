@@ -7,6 +7,7 @@ folder and whatever the attempt.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -306,12 +307,13 @@ class Attempt:
         settings = self.plan.baselines[name]
         kind = self.session.catalogue.baseline(settings.kind)
         config = kind.config_model().model_validate(settings.model_dump(exclude={"kind"}))
-        trainer = self._trainer()
-        read = trainer.job(trainer.candidate, share_seed(trainer.seeds, seed))
+        trainers = self._trainers()
+        read = [one.job(one.candidate, share_seed(one.seeds, seed)) for one in trainers]
+        known = {"read by": read[-1].fingerprint} | {f"before {n}": one.fingerprint for n, one in enumerate(read[:-1])}
         fingerprint = cells.cell_fingerprint(
             f"baseline/{settings.kind}",
             config.model_dump(mode="json"),
-            inputs={"read by": read.fingerprint},
+            inputs=known,
             data=self.session.data.digest if self.session.data else None,
             seed=seed,
             system=self.plan.system,
@@ -320,21 +322,31 @@ class Attempt:
         job = Job(self.stage.id, self.number, f"{BASELINE}{name}", seed, fingerprint, self.plan.system)
         if found := finished(self.session, job):
             return found
-        tokens = trainer.kind.tokens_read(reading_context(self.session, read), trainer.config(trainer.candidate))
+        tokens = itertools.chain.from_iterable(
+            one.kind.tokens_read(reading_context(self.session, job), one.config(one.candidate))
+            for one, job in zip(trainers, read, strict=True)
+        )
         return carry_out(self.session, job, lambda ctx: kind.fit(config, tokens, ctx))
 
-    def _trainer(self) -> Attempt:
-        """The attempt whose tokens the judged model has seen: this one, or the nearest before it that reads any."""
-        attempt = self
-        while not attempt.kind.fits_on(attempt.config(attempt.candidate)):
-            reference = cast.parse_reference(cast.needs_of(attempt.stage, attempt.candidate).get("model", ""))
+    def _trainers(self) -> list[Attempt]:
+        """The attempts whose tokens the judged model has seen, first to last: this one if it reads any, and those that
+        made the model that came in. A training state that comes in brings its own record of what was read."""
+        found: list[Attempt] = []
+        attempt: Attempt | None = self
+        while attempt is not None:
+            needs = cast.needs_of(attempt.stage, attempt.candidate)
+            if attempt.kind.fits_on(attempt.config(attempt.candidate)):
+                found.insert(0, attempt)
+                if "state" in needs:
+                    break
+            reference = cast.parse_reference(needs.get("model", ""))
             earlier = self.earlier.get(reference.stage) if reference else None
-            if earlier is None or earlier is attempt:
-                raise PlanError(
-                    f"stages.{self.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"
-                )
-            attempt = earlier
-        return attempt
+            attempt = None if earlier is attempt else earlier
+        if not found:
+            raise PlanError(
+                f"stages.{self.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"
+            )
+        return found
 
     # Handing on
 

@@ -22,6 +22,7 @@ from bloomery.errors import PlanError, nearest
 
 KINDS = {
     "pretrain": "bloomery.stages.pretrain:Pretrain",
+    "finetune": "bloomery.stages.finetune:Finetune",
     "evaluate": "bloomery.stages.evaluate:Evaluate",
 }
 SUITES = {

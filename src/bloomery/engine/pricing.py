@@ -6,6 +6,7 @@ would run, the control included. Baselines and suites are small beside training 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,16 +121,44 @@ def _lines(plan: Plan, catalogue: Catalogue, device: Device, vocab: int) -> list
 def cell_costs(plan: Plan, stage: StageSpec, catalogue: Catalogue, vocab: int) -> list[tuple[str, int, Cost]]:
     """(who, number of cells, cost of one) for every party of a stage. Of a sweep every point runs on the first seed,
     and the best of them is that seed's cell."""
-    kind = catalogue.kind(stage.kind or "")
     seeds, points = len(cast.seeds(plan, stage)), len(cast.trials(stage))
     return [
         (
             who,
             seeds + (points - 1 if cast.is_swept(plan, stage, who) else 0),
-            kind.cost(parties.settings(plan, stage, kind, who, vocab=vocab), system=plan.system, vocab=vocab),
+            _cost_of_one(plan, stage, catalogue, who, vocab),
         )
         for who in cast.parties(plan, stage)
     ]
+
+
+def _cost_of_one(plan: Plan, stage: StageSpec, catalogue: Catalogue, who: str, vocab: int) -> Cost:
+    kind = catalogue.kind(stage.kind or "")
+    config = parties.settings(plan, stage, kind, who, vocab=vocab)
+    takes_one = kind.fits_on(config) and not getattr(config, "model", None)
+    model = model_that_comes_in(plan, stage, catalogue, who, vocab) if takes_one else None
+    if model is None:
+        return kind.cost(config, system=plan.system, vocab=vocab)
+    return kind.cost(config, system=plan.system, vocab=vocab, model=model)
+
+
+def model_that_comes_in(
+    plan: Plan, stage: StageSpec, catalogue: Catalogue, who: str, vocab: int
+) -> Mapping[str, Any] | None:
+    """The `model` setting of the stage whose model a party takes in, through whatever stages hand it on; None where
+    no stage of the plan made it."""
+    reference = cast.parse_reference(cast.needs_of(stage, who).get("model", ""))
+    source = next((one for one in plan.stages if reference and one.id == reference.stage), None)
+    if reference is None or source is None:
+        return None
+    party = reference.party if reference.arm else cast.takes_from(stage, who)
+    party = party if party in cast.parties(plan, source) else cast.fixed_candidate(source) or cast.arms(source)[0]
+    if source.kind is not None:
+        config = parties.settings(plan, source, catalogue.kind(source.kind), party, vocab=vocab)
+        made: Mapping[str, Any] | None = getattr(config, "model", None)
+        if made:
+            return made
+    return model_that_comes_in(plan, source, catalogue, party, vocab)
 
 
 def vocab_of(loaded: Loaded) -> int:

@@ -28,10 +28,10 @@ class DraftAttempt:
         if source_key in source.cells:
             self.cells[key] = replace(source.cells[source_key], who=key[0], seed=key[1], state="reused")
         self.points.setdefault(key, source.points.get(source_key, {}))
-        for slot, one in source.measured.items():
+        for slot, one in list(source.measured.items()):
             if (one.who, one.seed) == source_key:
                 self.measured.setdefault((slot[0], *key, slot[3]), replace(one, who=key[0], seed=key[1]))
-        for (who, seed, output), made in source.artifacts.items():
+        for (who, seed, output), made in list(source.artifacts.items()):
             if (who, seed) == source_key:
                 self.artifacts.setdefault((*key, output), replace(made, who=key[0], seed=key[1]))
 

@@ -32,7 +32,7 @@ class Evaluate:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         return ()
 
-    def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
+    def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         return Cost()
 
     def twin(

@@ -43,11 +43,19 @@ def save(folder: Path, model: LanguageModel, settings: Mapping[str, Any], precis
     write_atomically(folder / "model.json", json.dumps(record, indent=1).encode())
 
 
-def load_model(folder: Path, *, device: str = "cpu") -> LanguageModel:
-    """Raises ArtifactError where the folder does not hold the model that its model.json describes."""
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The `model` setting of a saved model: its system and architecture. Raises ArtifactError."""
+    return _record(folder)["model"]
+
+
+def load_model(folder: Path, *, device: str = "cpu", precision: str | None = None) -> LanguageModel:
+    """`precision`: of its matrix products, if not what it was saved with.
+
+    Raises ArtifactError where the folder does not hold the model that its model.json describes.
+    """
     record = _record(folder)
     try:
-        model = build(record["model"], record["vocab"], precision=record["precision"])
+        model = build(record["model"], record["vocab"], precision=precision or record["precision"])
     except (ValueError, KeyError, TypeError) as error:
         found = f"describes no model that can be built: {error}"
         raise ArtifactError(str(folder / "model.json"), found, "what was saved with the weights") from None

@@ -35,9 +35,9 @@ class Pretrain:
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
-        return tuple(part if ":" in part else f"{part}:train" for part in config.data)
+        return training.parts_read(config)
 
-    def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
+    def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost
 
         assert isinstance(config, Settings)

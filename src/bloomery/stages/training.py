@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bloomery.engine.artifact import write_atomically
@@ -99,7 +100,7 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             fit_config(ctx, config),
             checkpoint=ctx.checkpoint,
             device=ctx.device,
-            initial_state=ctx.continue_from,
+            initial_state=begins_from(ctx),
             signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
             evaluate=look,
             on_look=watched,
@@ -141,6 +142,18 @@ def memory_named(config: Training, device: str) -> Iterator[None]:
         ) from error
 
 
+def parts_read(config: Training) -> tuple[str, ...]:
+    """The parts of data that a stage of these settings learns from: `corpus:train`."""
+    return tuple(part if ":" in part else f"{part}:train" for part in config.data)
+
+
+def begins_from(ctx: StageContext) -> Path | None:
+    """The training state to go on from: of the last attempt, or one that comes in as `state`."""
+    if ctx.continue_from is not None:
+        return ctx.continue_from
+    return ctx.inputs["state"].path if "state" in ctx.inputs else None
+
+
 def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
     """Every batch that the model has read, earlier attempts that it went on from included."""
     for reading in (*readings_before(ctx), next_reading(ctx, config)):
@@ -151,9 +164,10 @@ def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
 
 def readings_before(ctx: StageContext) -> list[Reading]:
     """Of the attempts that this one goes on from. Raises ArtifactError where their record is damaged."""
-    if ctx.continue_from is None:
+    state = begins_from(ctx)
+    if state is None:
         return []
-    file = ctx.continue_from / READINGS
+    file = state / READINGS
     try:
         return [Reading(**reading) for reading in json.loads(file.read_text())]
     except (OSError, ValueError, TypeError) as error:

@@ -1,0 +1,81 @@
+"""finetune: goes on training a model that comes in, on its own data and schedule.
+
+Inputs `model` (weights), and `state` (its optimiser's moments too, and what it has read) where training is to go on as
+if it had not stopped. The architecture is the model's own. Rates are relative to the scale of each tensor as its system
+would initialise it. Outputs as pretrain's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from bloomery.engine.stage import Cost, StageContext, StageResult
+from bloomery.measure import Emitted
+from bloomery.stages import training
+from bloomery.stages.settings import Training
+
+
+class Settings(Training):
+    """Those of every gradient stage; there is no `model` among them."""
+
+
+class Finetune:
+    def config_model(self) -> type[BaseModel]:
+        return Settings
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        return training.METRICS
+
+    def produces(self, config: BaseModel) -> Mapping[str, str]:
+        return {"model": "model", "state": "state"}
+
+    def accepts(self, config: BaseModel) -> Mapping[str, bool]:
+        return {"model": True, "state": False}
+
+    def fits_on(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, Settings)
+        return training.parts_read(config)
+
+    def cost(
+        self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None
+    ) -> Cost:
+        from bloomery.stages.pricing import training_cost
+
+        assert isinstance(config, Settings)
+        if model is None:
+            return Cost(tokens=config.steps * config.batch * config.context)
+        return training_cost(config, model, vocab)
+
+    def twin(
+        self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
+    ) -> Mapping[str, Any] | None:
+        """Nothing to solve: the twin's own model comes in."""
+        return None
+
+    def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
+        assert isinstance(config, Settings)
+        return training.tokens_read(ctx, config)
+
+    def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
+        from bloomery.data.prepared import Prepared
+        from bloomery.stages import models
+        from bloomery.stages.pricing import training_cost
+
+        assert isinstance(config, Settings)
+        assert ctx.data is not None
+        models.use_threads(ctx.threads)
+        precision = training.choose_precision(config.precision, ctx.device)
+        given = ctx.inputs["model"].path
+        settings = models.settings_of(given)
+        model = models.load_model(given, device=ctx.device, precision=precision).train()
+        cost = training_cost(config, settings, ctx.vocab)
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
+        models.save(ctx.workdir / "model", model, settings, precision, Prepared.open(ctx.data).tokenizer)
+        return StageResult(
+            outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},
+            tallies={"model": model.tally()},
+            hashes=hashes,
+        )
