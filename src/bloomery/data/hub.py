@@ -1,4 +1,4 @@
-"""The source `hub`: a Hugging Face data set, streamed. Needs the extra `hub` and, alone in data/, the network.
+"""The Hugging Face hub: data sets, streamed, and models. Needs the extra `hub` and, alone in data/, the network.
 
 `datasets` is imported when the first document is asked for and at no other time. What was read is recorded: data set,
 configuration, split and revision in the provenance, the sha256 of the text in the census. A data set that is gated,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bloomery.data.corpus import Document
@@ -67,3 +68,22 @@ class HubDataset:
             "revision": self.revision or "not pinned",
             "licence": self.licence,
         }
+
+
+def download_model(name: str) -> Path:
+    """The folder of a model, `owner/name` or `owner/name@revision`, in the hub's own cache; fetched if need be.
+
+    Raises MissingExtra without `huggingface_hub`, and DataError where the hub refuses or is out of reach.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtra(
+            f"hub model {name}", "`huggingface_hub` is not installed", hint="pip install 'bloomery[hub]'"
+        ) from None
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None))
+    except Exception as error:  # the library and what it calls raise many kinds
+        hint = "is the name right, the network up, and the terms accepted?"
+        raise DataError(f"hub model {name}", f"{type(error).__name__}: {error}", hint=hint) from error

@@ -64,6 +64,9 @@ class History:
         """{cell fingerprint: why training could not go on}; it would not the next time either."""
         self.chosen: dict[tuple[str, int, str], Mapping[str, Any]] = {}
         """{(stage, attempt, party): the swept values that it found best}"""
+        self.judged: dict[tuple[str, int], str] = {}
+        """{(stage, attempt): the arm that is its candidate}, of stages with arms."""
+        self._seeds: dict[tuple[str, int], list[int]] = defaultdict(list)
         self._reused: dict[CellKey, CellKey] = {}
         self.evaluations: dict[tuple[str, str], tuple[Measurement, ...]] = {}
         """{(suite digest, artifact digest): measurements}"""
@@ -80,6 +83,8 @@ class History:
             self.resumed = True
         elif name == "stage_started":
             self.attempts[event["stage"]].setdefault(event["fingerprint"], event["attempt"])
+            seeds = dict.fromkeys(cell["seed"] for cell in event.get("cells") or ())
+            self._seeds[event["stage"], event["attempt"]] = list(seeds)
         elif name == "cell_started":
             key = _key(event)
             known = self.cells.get(key)
@@ -108,6 +113,8 @@ class History:
         elif name == "cell_finished":
             cell = self.cells[_key(event)]
             cell.finished, cell.hashes = True, event["hashes"]
+        elif name == "candidate_chosen":
+            self.judged[event["stage"], event["attempt"]] = event["candidate"]
         elif name == "sweep_chosen":
             self.chosen[event["stage"], event["attempt"], event["who"]] = event["chosen"] or {}
         if name == "cell_reused":
@@ -119,6 +126,10 @@ class History:
     def cell(self, key: CellKey) -> Cell | None:
         """A cell by its place, or the one that was taken over there because nothing had changed for it."""
         return self.cells.get(key) or self.cells.get(self._reused.get(key, key))
+
+    def seeds_of(self, stage: str, attempt: int) -> list[int]:
+        """The seeds of an attempt, in the plan's order."""
+        return self._seeds[stage, attempt]
 
     def finished_cell(self, fingerprint: str, run: Path) -> Cell | None:
         """A finished cell with this fingerprint whose outputs are still whole; the latest such."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.engine.artifact import Artifact, adopt, digest_of_foreign, unseal, write_atomically
+from bloomery.engine.adopting import Inputs
+from bloomery.engine.artifact import write_atomically
 from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import find_device, load_devices
 from bloomery.engine.discover import Catalogue, load
@@ -23,7 +24,6 @@ from bloomery.engine.session import Data, Observer, Session
 from bloomery.errors import ArtifactError
 from bloomery.plan import registration
 from bloomery.plan.load import Loaded, resolve
-from bloomery.plan.schema import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Launch:
 def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     """Run `loaded`, or go on with it. Raises BloomeryError before anything is written where it must not start."""
     folder = how.folder(loaded)
-    _look_for_files(loaded, folder)
+    inputs = Inputs(loaded, folder, how.root)
+    _look_for_files(loaded)
+    inputs.look()
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
         threads = _threads_of(events) or how.threads
@@ -71,30 +73,17 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             session.data = _prepare(loaded, session, how.root)
         planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
         session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
-        for name, given in loaded.plan.inputs.items():
-            session.adopted[name] = _adopt(loaded, folder, name, given)
+        for name in loaded.plan.inputs:
+            session.adopted[name] = inputs.take(name)
         return Runner(loaded, session).run()
 
 
-def _look_for_files(loaded: Loaded, folder: Path) -> None:
-    """Raise BloomeryError where text or an input that the plan names is not there, or not what it promises."""
+def _look_for_files(loaded: Loaded) -> None:
+    """Raise BloomeryError where text that the plan names is not there."""
     if loaded.plan.data:
         spec = load("bloomery.stages.prepare:parse_data")(loaded.plan.data)
         load("bloomery.stages.prepare:open_sources")(spec, [loaded.source.parent])
         load("bloomery.stages.prepare:planned_vocab")(spec, [loaded.source.parent])
-    for name, given in loaded.plan.inputs.items():
-        source = _foreign(loaded, given)
-        if source.exists() or not (folder / "inputs" / name).exists():
-            found = digest_of_foreign(source)
-            if given.digest not in (None, found):
-                raise ArtifactError(
-                    loaded.where(f"inputs.{name}.digest"), f"{source} has digest {found}", given.digest or "",
-                    "the file is not the one that the plan names",
-                )  # fmt: skip
-
-
-def _foreign(loaded: Loaded, given: Input) -> Path:
-    return loaded.source.parent / (given.file or given.folder or "")
 
 
 def _threads_of(events: list[Event]) -> int | None:
@@ -156,13 +145,3 @@ def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
     )
     session.emit("data_ready", once=True, **facts)
     return Data(*data)
-
-
-def _adopt(loaded: Loaded, folder: Path, name: str, given: Input) -> Artifact:
-    """The input as this run holds it; adopted anew where the plan names another file, or it has changed."""
-    target, source = folder / "inputs" / name, _foreign(loaded, given)
-    if target.exists():
-        held = unseal(target)
-        if not source.exists() or digest_of_foreign(source) == held.digest:
-            return held
-    return adopt(source, target, name, digest=given.digest)
