@@ -69,11 +69,13 @@ class Finetune:
         models.use_threads(ctx.threads)
         precision = training.choose_precision(config.precision, ctx.device)
         given = ctx.inputs["model"].path
+        tokenizer = Prepared.open(ctx.data).tokenizer
+        models.check_tokenizer(given, tokenizer)
         settings = models.settings_of(given)
         model = models.load_model(given, device=ctx.device, precision=precision).train()
         cost = training_cost(config, settings, ctx.vocab)
         hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
-        models.save(ctx.workdir / "model", model, settings, precision, Prepared.open(ctx.data).tokenizer)
+        models.save(ctx.workdir / "model", model, settings, precision, tokenizer)
         return StageResult(
             outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},
             tallies={"model": model.tally()},

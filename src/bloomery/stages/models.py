@@ -77,6 +77,18 @@ def load_model(folder: Path, *, device: str = "cpu", precision: str | None = Non
     return model.to(device).eval()
 
 
+def check_tokenizer(folder: Path, own: Tokenizer) -> None:
+    """Raise ArtifactError where a model, which may come from elsewhere, speaks another vocabulary than the data."""
+    theirs = tokenizer_of(folder)
+    if theirs.digest != own.digest:
+        raise ArtifactError(
+            str(folder),
+            f"the model's tokenizer ({theirs.digest[:12]}) is not the data's ({own.digest[:12]})",
+            "text in the vocabulary that the model was trained with",
+            "data: {tokenizer: {kind: file, path: ...}} with the model's own, or the data that it was trained on",
+        )
+
+
 def use_threads(threads: int) -> None:
     """CPU threads for all that follows in this process; sums depend on their number to the last bit."""
     torch.set_num_threads(threads)

@@ -57,6 +57,7 @@ class Perplexity:
             scorer = NGram.load(model.path)
         else:
             scorer = models.load_model(model.path, device=device)
+            models.check_tokenizer(model.path, Prepared.open(data).tokenizer)
         part = Prepared.open(data).part(config.data)
         result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
         items, count = result.items(), len(result.loss_sums)
