@@ -1,4 +1,4 @@
-"""The block formats against a scalar loop that follows the definition, the bytes that gguf-py gives, and their bounds."""
+"""The block formats against a scalar loop after the definition, the bytes that gguf-py gives, and their bounds."""
 
 import math
 import struct

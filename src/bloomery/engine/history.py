@@ -20,7 +20,7 @@ from bloomery.measure import Measurement
 ONCE = frozenset(
     (
         "registered", "amended", "budget_planned", "data_ready", "walk_started", "twin_solved", "cell_reused",
-        "sample", "verdict", "decision", "stage_skipped",
+        "packed", "sample", "verdict", "decision", "stage_skipped",
     )
 )  # fmt: skip
 """Events that a resumed run would say again."""

@@ -16,9 +16,6 @@ def check(look: Look) -> None:
         for kind in ("hub", "run"):
             if getattr(foreign, kind) is not None:
                 look.later(("inputs", name, kind), f"inputs from a {kind} are not yet runnable")
-    for name, suite in plan.suites.items():
-        if suite.through:
-            look.later(("suites", name, "through"), "`through` is not yet runnable")
     for placed in look.stages:
         _stage(look, placed)
 

@@ -4,12 +4,13 @@ q8_0, 34 bytes: d, then 32 signed bytes q. d = max|x| / 127, q = x/d rounded hal
 q4_0, 18 bytes: d, then 16 bytes, each with value i in its low and value i + 16 in its high half.
     d = (the value of largest magnitude, the first of such) / -8, q = min(15, trunc(x/d + 8.5)), x ~ d (q - 8).
 
-|x - unpacked| <= |d|/2, in q4_0 up to |d| where x is near -max: 16 steps reach from -8 to 7 only. The scale is rounded to
-half precision after the values were chosen, which adds at most 127 or 8 times that rounding.
+|x - unpacked| <= |d|/2, in q4_0 up to |d| where x is near -max: 16 steps reach from -8 to 7 only. The scale is rounded
+to half precision after the values were chosen, which adds at most 127 or 8 times that rounding.
 
-Source: quantize_row_q8_0_ref and quantize_row_q4_0_ref of ggml, and gguf-py's quants.py, which rounds x/d + 8.5 once; so
-do we (in C the last bit depends on whether the compiler fuses the multiply and the add). Where 1/d has no finite value, d
-is zero in half precision, and so is all that is unpacked; ggml leaves q undefined there, here it is what zero gives.
+Source: quantize_row_q8_0_ref and quantize_row_q4_0_ref of ggml, and gguf-py's quants.py, which rounds x/d + 8.5 once;
+so does this file (in C the last bit depends on whether the compiler fuses the multiply and the add). Where 1/d is not
+finite, d is zero in half precision, and so is all that is unpacked; ggml leaves q undefined there, here it is that of
+x = 0.
 It refuses what half precision has no scale for: values that are not finite, or too large.
 """
 

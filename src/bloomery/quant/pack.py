@@ -1,8 +1,8 @@
 """Formats of whole models: which tensors are packed, into what, and how they come back.
 
-A tensor is packed if it has at least two dimensions and rows (its last dimension) of whole blocks. Norms, gains and rows
-that do not fit stay float32, as in GGUF files, and count with all their bytes. Packing is a pure function of the values;
-unpacking gives float32. It refuses tensors that are not float32, and values that a format has no bytes for.
+A tensor is packed if it has at least two dimensions and rows (its last dimension) of whole blocks. Norms, gains and
+rows that do not fit stay float32, as in GGUF files, and count with all their bytes. Packing is a pure function of the
+values; unpacking gives float32. It refuses tensors that are not float32, and values that a format has no bytes for.
 """
 
 from __future__ import annotations
