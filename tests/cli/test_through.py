@@ -1,4 +1,4 @@
-"""`through` from the command line: a real model is trained, packed by every codec, and judged as it would be deployed."""
+"""`through` from the command line: a real model is trained, packed by every codec, and judged as it is deployed."""
 
 from pathlib import Path
 from typing import Any

@@ -50,6 +50,9 @@ def test_each_codec_is_judged_under_its_own_name(bench: Bench) -> None:
     facts = {event["codec"]: event for event in ran.told("packed")}
     assert [facts[name]["bytes"] for name in ("coarse", "fine")] == [1, 20]
     assert facts["fine"]["bits_per_weight"] == 8 * 20 / 10
+    notes = ran.told("note")
+    assert len(notes) == 1
+    assert "fine packs nothing of this model" in notes[0]["text"]
     assert [event["codec"] for event in ran.told("sample")] == ["coarse", "fine"]
     for event in facts.values():
         seal = json.loads((ran.folder / event["path"] / "artifact.json").read_text())
@@ -108,6 +111,7 @@ def test_a_resumed_run_packs_and_judges_nothing_again(bench: Bench) -> None:
     assert again.furnace.size.judged == []
     assert again.verdicts() == first.verdicts()
     assert len(again.told("packed")) == 2
+    assert len(again.told("note")) == 1
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut short", "gone", "no seal", "of another model", "half made"])

@@ -189,7 +189,8 @@ class Size:
 
 @dataclass
 class Rounded:
-    """A codec: the number to the nearest multiple of `step`; the coarser, the fewer bytes."""
+    """A codec: the number to the nearest multiple of `step`; the coarser, the fewer bytes. It says of halves that it
+    packed nothing."""
 
     step: float = 1.0
     packed: list[float] = field(default_factory=list)
@@ -203,7 +204,7 @@ class Rounded:
         return {"value": value_in(folder)}
 
     def size(self, folder: Path) -> PackedSize:
-        return PackedSize(10, round(10 / self.step))
+        return PackedSize(10, 0 if self.step == 0.5 else 10, round(10 / self.step))
 
 
 @dataclass

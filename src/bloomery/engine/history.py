@@ -20,7 +20,7 @@ from bloomery.measure import Measurement
 ONCE = frozenset(
     (
         "registered", "amended", "budget_planned", "data_ready", "walk_started", "twin_solved", "cell_reused",
-        "packed", "sample", "verdict", "decision", "stage_skipped",
+        "packed", "note", "sample", "verdict", "decision", "stage_skipped",
     )
 )  # fmt: skip
 """Events that a resumed run would say again."""

@@ -39,9 +39,13 @@ def packed(session: Session, model: Artifact, codec: str, **place: Any) -> Artif
         artifact=artifact.digest,
         path=target.relative_to(session.folder).as_posix(),
         weights=size.weights,
+        packed=size.packed,
         bytes=size.bytes,
         bits_per_weight=size.bits_per_weight,
     )
+    if size.packed == 0:
+        text = f"{codec} packs nothing of this model and leaves it as it is: no rows of whole blocks"
+        session.emit("note", once=True, sync=False, **place, text=text)
     session.packed[model.digest, codec] = artifact
     return artifact
 

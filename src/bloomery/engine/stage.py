@@ -146,6 +146,8 @@ class PackedSize:
     """What a packed model weighs: the bytes of its tensors alone, without header, settings and tokenizer."""
 
     weights: int
+    packed: int
+    """How many of them the codec's format holds; the rest are kept as they were."""
     bytes: int
 
     @property

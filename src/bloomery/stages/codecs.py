@@ -1,7 +1,8 @@
 """The codecs that come with it: a model folder in, a model folder out, its weights in one of quant.pack's formats.
 
-model.json gains `codec`: its name, which tensors are packed, and how many weights there are. What is packed already is
-unpacked first. They pack what the model stores: of generated weights the components, not the matrices made from them.
+model.json gains `codec`: its name, which tensors are packed, and how many weights that is of how many. What is packed
+already is unpacked first. They pack what the model stores: of generated weights the components, not the matrices made
+from them. They refuse models that are not finite.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ class FormatCodec:
         except ValueError as error:
             expected = "finite weights that half precision has a scale for"
             raise ArtifactError(str(model), str(error), expected) from None
-        count = sum(tensor.numel() for tensor in weights.values())
-        models.save_packed(target, model, written, {"name": self.name, "packed": packed, "weights": count})
+        counts = {
+            "weights": sum(tensor.numel() for tensor in weights.values()),
+            "packed_weights": sum(weights[name].numel() for name in packed),
+        }
+        models.save_packed(target, model, written, {"name": self.name, "packed": packed, **counts})
 
     def unpack(self, folder: Path) -> Mapping[str, Any]:
         from bloomery.quant.pack import FORMATS, unpack
@@ -48,16 +52,17 @@ class FormatCodec:
         from bloomery.stages import models
 
         payload = sum(tensor.nbytes for tensor in models.tensors_in(folder).values())
-        return PackedSize(int(self._record(folder)["weights"]), payload)
+        record = self._record(folder)
+        return PackedSize(int(record["weights"]), int(record["packed_weights"]), payload)
 
     def _record(self, folder: Path) -> Mapping[str, Any]:
         from bloomery.stages import models
 
         record = models.card(folder).get("codec")
-        wanted = {"name", "packed", "weights"}
+        wanted = {"name", "packed", "weights", "packed_weights"}
         if not isinstance(record, dict) or not wanted <= set(record) or record["name"] != self.name:
-            found = f"was not packed by {self.name}"
-            raise ArtifactError(str(folder / models.CARD), found, f"codec: {{name: {self.name}, packed, weights}}")
+            expected = "codec: " + ", ".join(sorted(wanted))
+            raise ArtifactError(str(folder / models.CARD), f"was not packed by {self.name}", expected)
         return record
 
 
