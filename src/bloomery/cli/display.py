@@ -62,7 +62,7 @@ class Display:
                 self._line(f"  [dim]judging {event['who']} seed {event['seed']} on {event['suite']}[/]")
             case "stage_skipped":
                 self._line(f"[bold]{event['stage']}[/]: skipped, {escape(event['why'])}")
-            case "note":
+            case "note" if not event.get("repeated"):
                 self._line(f"  [yellow]note: {escape(event['text'])}[/]")
             case "verdict":
                 self._close()
