@@ -20,6 +20,7 @@ from bloomery.cli.verbs import app
 from bloomery.model.config import DenseConfig
 from bloomery.plan.jsonschema import key_table, plan_reference
 from bloomery.plan.metrics import ENGINE
+from bloomery.quant.pack import FORMATS
 from bloomery.stages.baselines import NGramSettings
 from bloomery.stages.data_spec import SOURCES, TOKENIZERS
 from bloomery.stages.pretrain import Pretrain
@@ -48,6 +49,7 @@ def parts() -> dict[str, str]:
         "settings": "\n".join(_closed_up(key_table(title, model)) for title, model in settings),
         "data": _together("kind", TOKENIZERS) + "\n" + _together("source", SOURCES),
         "metrics": _metrics(),
+        "codecs": _codecs(),
         "verbs": _verbs(),
     }
 
@@ -78,6 +80,13 @@ def _metrics() -> str:
     declared += [(name, found, f"`{Pretrain.__name__.lower()}`") for name, found in METRICS.items()]
     for name, found, by in declared:
         lines.append(f"| `{name}` | {by} | {found.unit.replace('_', ' ')} | {found.better} |")
+    return "\n".join(lines) + "\n"
+
+
+def _codecs() -> str:
+    lines = ["| codec | bits of a packed weight | a row must be a multiple of | what is written |", "|---|---|---|---|"]
+    for name, form in FORMATS.items():
+        lines.append(f"| `{name}` | {form.bits:g} | {form.block} | {form.summary} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,8 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 import support.shapes  # noqa: E402, F401
 
-install_import_hook(["bloomery.model", "bloomery.train", "bloomery.evaluate"], "support.shapes.checked")
+CHECKED = ("model", "train", "evaluate", "quant")
+install_import_hook([f"bloomery.{part}" for part in CHECKED], "support.shapes.checked")
 
 settings.register_profile(
     "here", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -28,7 +28,7 @@ from bloomery.cli.verbs import app, usage_error
 from bloomery.engine.discover import catalogue
 from bloomery.plan.check import check
 from bloomery.plan.load import load_text
-from bloomery.plan.schema import Plan, StageSpec
+from bloomery.plan.schema import Plan
 from bloomery.plan.yaml_text import parse
 
 ROOT = Path(__file__).parent.parent
@@ -315,20 +315,6 @@ def test_generated_parts_are_current():
         text = page.read_text(encoding="utf-8")
         assert set(generate.parts()) & set(re.findall(r"<!-- begin (\w+) -->", text)), page
         assert generate.rendered(text) == text, f"{page.name} is stale: python docs/generate.py"
-
-
-def test_what_is_not_yet_runnable_is_marked():
-    """Every key that plan/later.py refuses stands in the list at the top of docs/plan.md, and no other does."""
-    text = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
-    listed = re.search(r"\*\*Not yet runnable\.\*\*.*?\n\n", text, re.DOTALL)
-    assert listed
-    source = ast.parse((Path(bloomery.__file__).parent / "plan" / "later.py").read_text(encoding="utf-8"))
-    texts = [node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    keys = {text for text in texts if text in LATER}
-    assert {key for key in LATER if f"`{key}`" in listed[0]} == keys
-
-
-LATER = {*Plan.model_fields, *StageSpec.model_fields, "through", "hub", "run"} - {"inputs", "suites", "needs"}
 
 
 def test_the_house_of_the_design_is_the_house():

@@ -1,7 +1,7 @@
 """Whatever kills a run, and whenever: the next launch ends with the same verdicts, decisions and hashes.
 
 The plan uses all that a walk can do: remedies from the start and from a checkpoint, a control, a baseline, a cell that
-breaks, and an optional stage that is not promoted.
+breaks, an optional stage that is not promoted, and a suite that packs what it judges.
 """
 
 import json
@@ -34,13 +34,20 @@ STAGES = (
         on_fail=RULES,
     ),
     stage("trial", needs={"model": "main"}, config={"steps": 1}, gate=[below(0.001)], optional=True),
-    stage("judge", "judge", needs={"model": "trial"}, gate=[below(99, relative_to="stage:base")], evaluate=["size"]),
+    stage(
+        "judge",
+        "judge",
+        needs={"model": "trial"},
+        gate=[below(99, relative_to="stage:base"), below(999, "rare/*/loss")],
+        evaluate=["size"],
+    ),
 )
 KEYS: dict[str, Any] = {
     "seeds": [0, 1],
     "control": {"twin": "dense", "set": {"gain": 3}},
     "baselines": {"mean": {"kind": "mean"}},
     "hypothesis": "it grows",
+    "suites": {"size": {"kind": "size"}, "rare": {"kind": "size", "through": ["coarse", "fine"]}},
 }
 
 

@@ -106,6 +106,12 @@ class FakeCatalogue:
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {"ngram": NGram}
 
+    def packable_baselines(self) -> tuple[str, ...]:
+        return ()
+
+    def codecs(self) -> tuple[str, ...]:
+        return ("float", "q8_0", "q4_0")
+
     def systems(self) -> Mapping[str, str]:
         return {"dense": "the reference", "harmonic": "generated weights"}
 

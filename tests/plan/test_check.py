@@ -19,11 +19,11 @@ JUDGE = "  - id: judge\n    kind: evaluate\n    needs: {model: pretrain}\n"
 GATE = '    gate: [{metric: text/perplexity, op: "<", value: 60}]\n'
 
 
-def report(*edits: tuple[str, str], text: str = GOOD) -> Report:
+def report(*edits: tuple[str, str], text: str = GOOD, catalogue: FakeCatalogue | None = None) -> Report:
     for old, new in edits:
         assert old in text, old
         text = text.replace(old, new, 1)
-    return check(load_text(text, Path("plan.yaml")), FakeCatalogue())
+    return check(load_text(text, Path("plan.yaml")), catalogue or FakeCatalogue())
 
 
 def the_problem(*edits: tuple[str, str], text: str = GOOD) -> str:
@@ -203,6 +203,8 @@ def test_a_loop_hands_on_what_it_carries_and_hides_what_is_inside() -> None:
         (("text/perplexity,", "train/loss, relative_to: stage:pretrain,"), "nothing measures train/loss"),
         (("relative_to: control", "relative_to: arm:big"), "has no arm 'big'"),
         (("kind: ngram, order: 2", "kind: ngram, ordre: 2"), "did you mean 'order'?"),
+        (("suites:\n", "suites:\n  more: {kind: perplexity, data: corpus, through: [flaot]}\n"), "mean 'float'?"),
+        (("suites:\n", "suites:\n  more: {kind: perplexity, data: corpus, through: [q8_0, q8_0]}\n"), "second time"),
         (("vocab: 2048}", "vocab: 2048}\n  more: {source: stdlibb}"), "did you mean 'stdlib'?"),
         (("seeds: [0, 1]", "seeds: [0, 0]"), "a second time"),
         (("stages:\n", "inputs: {base: {file: a, folder: b}}\nstages:\n"), "exactly one of"),
@@ -220,6 +222,53 @@ def test_a_loop_hands_on_what_it_carries_and_hides_what_is_inside() -> None:
 )
 def test_further_mistakes(edit: tuple[str, str], said: str) -> None:
     assert said in the_problem(edit)
+
+
+CODED = (
+    ("corpus:val}", "corpus:val, through: [float, q4_0]}"),
+    ("metric: text/loss, relative_to: control", "metric: text/*/loss, relative_to: control"),
+    ('      - {metric: text/loss, relative_to: baseline:bigram, op: "<", value: 1.00}\n', ""),
+    ("baselines: {bigram: {kind: ngram, order: 2}}\n", ""),
+)
+
+
+def test_a_suite_through_codecs_has_one_name_for_each() -> None:
+    for metric in ("text/q4_0/perplexity", "text/*/perplexity", "text/float/perplexity/max"):
+        found = report(*CODED, ("text/perplexity", metric))
+        assert found.problems == found.not_runnable == found.not_offered == (), metric
+    for metric in ("text/q8_0/perplexity", "text/*/loss/perplexity", "text/perplexity"):
+        said = the_problem(*CODED, ("text/perplexity", metric))
+        assert "the suite 'text' does not measure" in said
+        assert "text/float/perplexity, text/q4_0/accuracy" in said
+    assert "did you mean 'text/float/perplexity'?" in the_problem(*CODED, ("text/perplexity", "text/flot/perplexity"))
+
+
+def test_a_codec_that_nothing_installed_brings_is_not_offered() -> None:
+    found = report(*CODED, ("[float, q4_0]", "[float, rq4, q4_1]"), ("text/perplexity", "text/rq4/perplexity"))
+    assert found.problems == ()
+    assert ["codec 'rq4' is not offered" in str(note) for note in found.not_offered] == [True, False]
+    assert not found.runnable
+
+
+def test_what_cannot_be_packed_is_not_compared_through_a_codec() -> None:
+    """`baseline:*` has every baseline in it; a suite without `through` may judge them still."""
+
+    class Packs(FakeCatalogue):
+        def packable_baselines(self):
+            return ("ngram",)
+
+    for whom in ("bigram", "*"):
+        edits = (
+            ("corpus:val}", "corpus:val, through: [q4_0]}\n  plain: {kind: perplexity, data: corpus:val}"),
+            ("metric: text/loss, relative_to: control", "metric: plain/loss, relative_to: control"),
+            ("metric: text/loss, relative_to: baseline:bigram", f"metric: text/*/loss, relative_to: baseline:{whom}"),
+            ("text/perplexity", "text/q4_0/perplexity"),
+        )
+        said = the_problem(*edits)
+        assert "the baseline 'bigram' (ngram) cannot be packed" in said
+        assert "without `through`" in said
+        assert report(*edits, catalogue=Packs()).problems == ()
+        assert report(*edits, ("metric: text/*/loss", "metric: plain/loss")).problems == ()
 
 
 def test_patches_that_something_stronger_hides_are_refused() -> None:

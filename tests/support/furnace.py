@@ -1,4 +1,4 @@
-"""A furnace without fire: stage kinds, a suite and a baseline that count instead of train, for tests of the engine.
+"""A furnace without fire: for tests of the engine, stage kinds, a suite, codecs and a baseline that only count.
 
 `grow` adds to a number, step by step, saving after each; the number decides the loss. All of it is pure and exact, so
 that what a run must end with can be said without running it.
@@ -19,7 +19,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.events import Event, read_events
 from bloomery.engine.launch import Launch, launch
 from bloomery.engine.runner import Outcome
-from bloomery.engine.stage import Cost, StageContext, StageResult, Stopped, SuiteResult
+from bloomery.engine.stage import Cost, PackedSize, StageContext, StageResult, Stopped, SuiteResult
 from bloomery.errors import NonFinite
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.load import load
@@ -189,10 +189,31 @@ class Size:
 
 
 @dataclass
+class Rounded:
+    """A codec: the number to the nearest multiple of `step`; the coarser, the fewer bytes. It says of halves that it
+    packed nothing."""
+
+    step: float = 1.0
+    packed: list[float] = field(default_factory=list)
+
+    def pack(self, model: Path, target: Path) -> None:
+        value = value_in(model)
+        self.packed.append(value)
+        write_value(target, self.step * round(value / self.step), step=self.step)
+
+    def unpack(self, folder: Path) -> Mapping[str, Any]:
+        return {"value": value_in(folder)}
+
+    def size(self, folder: Path) -> PackedSize:
+        return PackedSize(10, 0 if self.step == 0.5 else 10, round(10 / self.step))
+
+
+@dataclass
 class Mean:
     """The baseline: the mean of the tokens that the model has read."""
 
     read: list[list[int]] = field(default_factory=list)
+    packable: bool = True
 
     def config_model(self) -> type[BaseModel]:
         return Nothing
@@ -210,6 +231,8 @@ class Furnace:
     grow: Grow = field(default_factory=Grow)
     size: Size = field(default_factory=Size)
     mean: Mean = field(default_factory=Mean)
+    coarse: Rounded = field(default_factory=lambda: Rounded(10.0))
+    fine: Rounded = field(default_factory=lambda: Rounded(0.5))
 
     def kinds(self) -> Mapping[str, Any]:
         return {"grow": self.grow, "judge": Judge()}
@@ -219,6 +242,12 @@ class Furnace:
 
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {"mean": Nothing}
+
+    def packable_baselines(self) -> frozenset[str]:
+        return frozenset(("mean",) if self.mean.packable else ())
+
+    def codecs(self) -> Mapping[str, Any]:
+        return {"coarse": self.coarse, "fine": self.fine}
 
     def systems(self) -> Mapping[str, str]:
         return {"dense": "none"}
@@ -231,6 +260,9 @@ class Furnace:
 
     def suite(self, name: str) -> Any:
         return self.suites()[name]
+
+    def codec(self, name: str) -> Any:
+        return self.codecs()[name]
 
     def baseline(self, name: str) -> Any:
         return {"mean": self.mean}[name]
@@ -271,9 +303,10 @@ class Bench:
         overrides: tuple[str, ...] = (),
         observe: Callable[[Event], None] = lambda event: None,
         signalled: Callable[[], bool] = lambda: False,
+        furnace: Furnace | None = None,
     ) -> Ran:
         loaded = load(self.root / "plan.yaml", overrides)
-        furnace = Furnace()
+        furnace = furnace or Furnace()
         how = Launch(self.runs, "cpu", 1, observe, signalled)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)

@@ -55,11 +55,14 @@ class Display:
                 self._line(f"  {_cell(event)}: unchanged, taken from attempt {event['of'][1]}")
             case "cell_failed":
                 self._line(f"  [red]{_cell(event)}: {escape(event['error'])}[/]")
+            case "packed" if not event.get("repeated"):
+                size = f"{event['bytes']:,} bytes, {event['bits_per_weight']:.2f} bits a weight"
+                self._line(f"  [dim]packed {event['who']} seed {event['seed']} by {event['codec']}: {size}[/]")
             case "evaluating":
                 self._line(f"  [dim]judging {event['who']} seed {event['seed']} on {event['suite']}[/]")
             case "stage_skipped":
                 self._line(f"[bold]{event['stage']}[/]: skipped, {escape(event['why'])}")
-            case "note":
+            case "note" if not event.get("repeated"):
                 self._line(f"  [yellow]note: {escape(event['text'])}[/]")
             case "verdict":
                 self._close()

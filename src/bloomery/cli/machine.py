@@ -68,6 +68,7 @@ def doctor(*, as_json: bool) -> None:
         "systems": catalogue.systems(),
         "stage kinds": sorted(catalogue.kinds()),
         "suites": sorted(catalogue.suites()),
+        "codecs": sorted(catalogue.codecs()),
         "baselines": sorted(catalogue.baselines()),
         "priced devices": sorted(load_devices()),
         "paths": capabilities(),

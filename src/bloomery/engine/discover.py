@@ -1,4 +1,4 @@
-"""Finds what is installed: stage kinds, suites, baselines and systems; loads each only when it is used.
+"""Finds what is installed: stage kinds, suites, codecs, baselines and systems; loads each only when it is used.
 
 Everything is named as "module:name" and imported lazily, so that listing costs nothing. Bundled systems are the
 folders of bloomery/systems; others come through the entry-point group `bloomery.systems`, each a System.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from bloomery.engine.stage import BaselineKind, Stage, SuiteKind
+from bloomery.engine.stage import BaselineKind, Codec, Stage, SuiteKind
 from bloomery.errors import PlanError, nearest
 
 KINDS = {
@@ -28,6 +29,12 @@ KINDS = {
 SUITES = {
     "perplexity": "bloomery.stages.suites:Perplexity",
     "generation": "bloomery.stages.suites:Generation",
+}
+CODECS = {
+    "float": "bloomery.stages.codecs:float_codec",
+    "bf16": "bloomery.stages.codecs:bf16_codec",
+    "q8_0": "bloomery.stages.codecs:q8_0_codec",
+    "q4_0": "bloomery.stages.codecs:q4_0_codec",
 }
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
@@ -48,6 +55,8 @@ class System:
     """function(config, vocab, *, compute_dtype) -> LanguageModel"""
     kinds: Mapping[str, str] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
+    codecs: Mapping[str, str] = field(default_factory=dict)
+    """Under their own names, which no other codec may have: they are segments of metric names, a-z 0-9 _."""
     baselines: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,6 +94,17 @@ class Catalogue:
         return self._collect(SUITES, "suites")
 
     @cached_property
+    def _codecs(self) -> Mapping[str, Codec]:
+        targets = dict(CODECS)
+        for system in self._systems.values():
+            for name, target in system.codecs.items():
+                if name in targets or re.fullmatch(r"[a-z0-9_]+", name) is None:
+                    expected = "a name of its own, of a-z 0-9 _"
+                    raise PlanError(f"the system '{system.name}'", f"brings a codec '{name}'", expected)
+                targets[name] = target
+        return {name: load(target)() for name, target in targets.items()}
+
+    @cached_property
     def _baselines(self) -> Mapping[str, BaselineKind]:
         return self._collect(BASELINES, "baselines")
 
@@ -101,11 +121,17 @@ class Catalogue:
     def suites(self) -> Mapping[str, SuiteKind]:
         return self._suites
 
+    def codecs(self) -> Mapping[str, Codec]:
+        return self._codecs
+
     def baseline_kinds(self) -> Mapping[str, BaselineKind]:
         return self._baselines
 
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {name: kind.config_model() for name, kind in self._baselines.items()}
+
+    def packable_baselines(self) -> frozenset[str]:
+        return frozenset(name for name, kind in self._baselines.items() if kind.packable)
 
     def systems(self) -> Mapping[str, str]:
         return {name: system.summary for name, system in self._systems.items()}
@@ -118,6 +144,9 @@ class Catalogue:
 
     def suite(self, name: str) -> SuiteKind:
         return _get(self._suites, name, "suite kind")
+
+    def codec(self, name: str) -> Codec:
+        return _get(self._codecs, name, "codec")
 
     def baseline(self, name: str) -> BaselineKind:
         return _get(self._baselines, name, "baseline kind")

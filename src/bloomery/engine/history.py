@@ -21,7 +21,7 @@ ONCE = frozenset(
     (
         "registered", "amended", "budget_planned", "data_ready", "walk_started", "twin_solved", "cell_reused",
         "sample", "verdict", "decision", "stage_skipped", "sweep_chosen", "candidate_chosen", "cycle_ended",
-        "loop_ended", "claim_judged",
+        "loop_ended", "claim_judged", "packed", "note",
     )
 )  # fmt: skip
 """Events that a resumed run would say again."""

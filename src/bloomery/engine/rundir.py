@@ -2,6 +2,7 @@
 
     runs/<plan>/                 plan.yaml  registration.jsonl  events.jsonl  lock  report.html  report.md
     runs/<plan>/<stage>/<attempt>/<who>-seed<k>/   one cell: checkpoint/ and its outputs
+    runs/<plan>/.packed/<digest>-<codec>/   a model as a suite with `through` judges it
     runs/<plan>+<8 hex>/         the same plan under --set: exploratory, in a folder of its own
     runs/.data/<spec>/           prepared data, shared by all runs
 

@@ -47,6 +47,8 @@ class Session:
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
     """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
     adopted: dict[str, Artifact] = field(default_factory=dict)
+    packed: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    """{(artifact digest, codec): what it became}, each verified by this process."""
     stage: str = ""
     """The one at work: its own budget counts too."""
 

@@ -1,4 +1,4 @@
-"""The small interface of every stage, suite and baseline, with or without gradients.
+"""The small interface of every stage, suite, codec and baseline, with or without gradients.
 
 A stage kind is importable without torch; heavy imports happen inside `run`. It writes its outputs as folders below
 `ctx.workdir`, measures through `ctx.measure`, saves its own resume state under `ctx.checkpoint`, and stops when
@@ -151,7 +151,38 @@ class SuiteKind(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PackedSize:
+    """What a packed model weighs: the bytes of its tensors alone, without header, settings and tokenizer."""
+
+    weights: int
+    packed: int
+    """How many of them the codec's format holds; the rest are kept as they were."""
+    bytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.bytes / self.weights
+
+
+class Codec(Protocol):
+    """Packs a model into fewer bytes. A suite `through` a codec judges what is left after unpacking."""
+
+    def pack(self, model: Path, target: Path) -> None:
+        """Writes `model`, a folder, packed to the new folder `target`; a pure function of its content."""
+        ...
+
+    def unpack(self, folder: Path) -> Mapping[str, Any]:
+        """{parameter: float32 tensor} of a folder that `pack` wrote; how load_model opens it."""
+        ...
+
+    def size(self, folder: Path) -> PackedSize: ...
+
+
 class BaselineKind(Protocol):
+    packable: bool
+    """Whether what `fit` hands on is a model folder, which codecs can pack."""
+
     def config_model(self) -> type[BaseModel]: ...
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         """Fits on exactly these tokens; outputs {"model": folder}."""

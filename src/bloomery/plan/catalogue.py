@@ -5,7 +5,7 @@ Nothing here imports torch: a kind's Config, `emits` and `produces` are pure and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -47,7 +47,15 @@ class Catalogue(Protocol):
         ...
 
     def suites(self) -> Mapping[str, SuiteInfo]: ...
+    def codecs(self) -> Collection[str]:
+        """What `through` may name; each is one segment of a metric's name."""
+        ...
+
     def baselines(self) -> Mapping[str, type[BaseModel]]: ...
+    def packable_baselines(self) -> Collection[str]:
+        """Kinds of baselines whose result a codec can pack."""
+        ...
+
     def systems(self) -> Mapping[str, str]:
         """{name: one-line summary}."""
         ...

@@ -118,6 +118,7 @@ def _relative_to(look: Look, found: Asked, placed: Placed) -> None:
             look.problem(path, "there is no control", "`control: {twin: dense}` in the plan, or `control` in the stage")
     elif kind == "baseline" and name:
         _baseline(look, found, placed, name)
+        _packable(look, found, name)
     elif kind == "arm" and name:
         _arm(look, path, reference, placed)
     elif kind == "stage" and name:
@@ -159,6 +160,19 @@ def _baseline(look: Look, found: Asked, placed: Placed, name: str) -> None:
     look.problem(
         path, what, "a name under `baselines`", nearest(f"baseline:{name}", [f"baseline:{x}" for x in baselines])
     )
+
+
+def _packable(look: Look, found: Asked, name: str) -> None:
+    """A suite with `through` packs whom it judges, and a table of counts is no model that could be packed."""
+    suite = metrics.source(found.condition.metric)
+    if suite not in look.plan.suites or not look.plan.suites[suite].through:
+        return
+    for one, baseline in look.plan.baselines.items():
+        known = baseline.kind in look.catalogue.baselines()
+        if name in ("*", one) and known and baseline.kind not in look.catalogue.packable_baselines():
+            what = f"'{suite}' packs what it judges, and the baseline '{one}' ({baseline.kind}) cannot be packed"
+            hint = "compare with the baseline by a suite of the same settings without `through`"
+            look.problem((*found.path, "relative_to"), what, "a baseline that is a model, or a stage", hint)
 
 
 def _may_bring_baselines(look: Look, found: Asked, placed: Placed) -> bool:
@@ -221,8 +235,8 @@ def _of_suite(look: Look, name: str) -> dict[str, Emitted] | None:
     config, _ = look.tried(info.config_model(), settings)
     if config is None:
         return None
-    middle = "*/" if suite.through else ""
-    return {f"{name}/{middle}{metric}": emitted for metric, emitted in info.emits(config).items()}
+    sources = [f"{name}/{codec}" for codec in suite.through] or [name]
+    return {f"{source}/{metric}": emitted for source in sources for metric, emitted in info.emits(config).items()}
 
 
 def _claimed_stage(look: Look, found: Asked) -> Placed | None:

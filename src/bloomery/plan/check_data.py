@@ -30,6 +30,10 @@ def check(look: Look) -> None:
             look.typed(path, look.catalogue.suites()[suite.kind].config_model(), settings)
         if suite.data is not None:
             _part(look, (*path, "data"), suite.data)
+        for index, codec in enumerate(suite.through):
+            look.offered((*path, "through", index), codec, look.catalogue.codecs(), "codec")
+            if codec in suite.through[:index]:
+                look.problem((*path, "through", index), f"the codec {codec} a second time", "every codec once")
     for name, baseline in look.plan.baselines.items():
         path = ("baselines", name)
         if look.offered((*path, "kind"), baseline.kind, look.catalogue.baselines(), "baseline kind"):

@@ -233,8 +233,9 @@ class _Reader:
         self.attempt(event).artifacts[made.who, made.seed, made.output] = made
 
     def on_sample(self, event: Facts) -> None:
+        through = f" through {event['codec']}" if "codec" in event else ""
         one = Sample(
-            str(event.get("who", "candidate")),
+            str(event.get("who", "candidate")) + through,
             event.get("seed"),
             str(event.get("prompt", "")),
             str(event.get("text", "")),

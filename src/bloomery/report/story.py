@@ -13,8 +13,11 @@ from bloomery.report import wording
 from bloomery.report.view import Note, RunView
 
 UNTOLD = frozenset(
-    {"cell_started", "cell_finished", "cell_reused", "artifact", "budget_planned", "data_ready", "twin_solved"}
-)
+    (
+        "cell_started", "cell_finished", "cell_reused", "artifact", "packed", "budget_planned", "data_ready",
+        "twin_solved",
+    )
+)  # fmt: skip
 """They stand in the tables of the report, and in the full log."""
 ACTIONS = {
     "go_on": "The walk goes on",

@@ -29,6 +29,8 @@ class NGramSettings(Frozen):
 class NGramBaseline:
     """An interpolated n-gram table (evaluate.ngram) of the distinct rows."""
 
+    packable = False
+
     def config_model(self) -> type[BaseModel]:
         return NGramSettings
 
