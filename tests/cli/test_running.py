@@ -192,11 +192,12 @@ def test_a_signal_saves_and_the_next_run_ends_alike(
 def test_how_to_go_on_can_be_pasted() -> None:
     from bloomery.cli.running import _again
 
-    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"))
+    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"), "cpu")
     assert shlex.split(again) == [
         "my plan.yaml", "--set", "stages.a.config.optimizer={lr: 0.2}", "--set", "name='x'", "--runs", "my runs",
+        "--device", "cpu",
     ]  # fmt: skip
-    assert _again("quickstart", [], Path("runs")) == "quickstart"
+    assert _again("quickstart", [], Path("runs"), "auto") == "quickstart"
 
 
 @pytest.mark.usefixtures("without_report")

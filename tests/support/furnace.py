@@ -67,6 +67,8 @@ class GrowSettings(Frozen):
 class Grow:
     ran: list[tuple[str, str, int, int]] = field(default_factory=list)
     """(stage folder, who, seed, first step) of every cell that did any work."""
+    told: list[StageContext] = field(default_factory=list)
+    """What each of them was handed."""
 
     def config_model(self) -> type[BaseModel]:
         return GrowSettings
@@ -103,6 +105,7 @@ class Grow:
         before = steps_before(ctx)
         value = value_in(ctx.inputs["model"].path) if "model" in ctx.inputs else 0.0
         step = 0
+        self.told.append(ctx)
         if ctx.continue_from is not None:
             value = value_in(ctx.continue_from)
         saved = ctx.checkpoint / "value.json"
@@ -270,10 +273,11 @@ class Bench:
         overrides: tuple[str, ...] = (),
         observe: Callable[[Event], None] = lambda event: None,
         signalled: Callable[[], bool] = lambda: False,
+        device: str = "cpu",
     ) -> Ran:
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = Furnace()
-        how = Launch(self.runs, "cpu", 1, observe, signalled)
+        how = Launch(self.runs, device, 1, observe, signalled)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

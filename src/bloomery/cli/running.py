@@ -45,7 +45,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        again = _again(plan, overrides, runs)
+        again = _again(plan, overrides, runs, device)
         screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
     _close(screen, folder)
     if outcome.reason:
@@ -119,8 +119,10 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _again(plan: str, overrides: list[str], runs: Path) -> str:
+def _again(plan: str, overrides: list[str], runs: Path, device: str) -> str:
     words = [shlex.quote(plan)] + [f"--set {shlex.quote(override)}" for override in overrides]
     if runs != Path("runs"):
         words.append(f"--runs {shlex.quote(str(runs))}")
+    if device != "auto":
+        words.append(f"--device {shlex.quote(device)}")
     return " ".join(words)

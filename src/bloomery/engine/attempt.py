@@ -247,6 +247,7 @@ class Attempt:
             who=who,
             device=session.device,
             threads=session.threads,
+            precision=session.precision,
             vocab=self._vocab,
             system=self.plan.system,
             continue_from=state.path if state else None,

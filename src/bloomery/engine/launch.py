@@ -14,9 +14,10 @@ from bloomery.engine.artifact import Artifact, adopt, digest_of_foreign, unseal,
 from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import find_device, load_devices
 from bloomery.engine.discover import Catalogue, load
-from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.events import EventLog, read_events
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
+from bloomery.engine.resuming import begun_with, check_device, precision_note
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Observer, Session
@@ -46,7 +47,8 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     _look_for_files(loaded, folder)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
-        threads = _threads_of(events) or how.threads
+        check_device(events, how.device, str(folder))
+        native = load("bloomery.stages.training:native_precision")(how.device)
         history = History(events)
         session = Session(
             folder=folder,
@@ -61,12 +63,15 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             ),
             data=None,
             device=how.device,
-            threads=threads,
+            threads=begun_with(events, "threads") or how.threads,
+            precision=begun_with(events, "precision") or native,
             observe=how.observe,
             signalled=how.signalled,
         )
         _register(loaded, session)
         _open(loaded, session, how.root, resumed=history.resumed)
+        if note := precision_note(session.precision, native, session.device):
+            session.emit("note", text=note)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root)
         planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
@@ -95,14 +100,6 @@ def _look_for_files(loaded: Loaded, folder: Path) -> None:
 
 def _foreign(loaded: Loaded, given: Input) -> Path:
     return loaded.source.parent / (given.file or given.folder or "")
-
-
-def _threads_of(events: list[Event]) -> int | None:
-    """Another number of threads is another run, so a resumed one keeps what it began with."""
-    for event in events:
-        if event["event"] == "run_opened":
-            return int(event["provenance"]["threads"])
-    return None
 
 
 def _register(loaded: Loaded, session: Session) -> None:
@@ -139,7 +136,9 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
         "mode": "exploratory" if loaded.exploratory else "confirmatory",
         "overrides": dict(override.split("=", 1) for override in loaded.overrides),
         "plan_text": loaded.text,
-        "provenance": provenance(loaded.source, device=session.device, threads=session.threads),
+        "provenance": provenance(
+            loaded.source, device=session.device, threads=session.threads, precision=session.precision
+        ),
     }
     session.emit("resumed" if resumed else "run_opened", **facts)
 

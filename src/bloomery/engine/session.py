@@ -42,6 +42,8 @@ class Session:
     data: Data | None
     device: str
     threads: int
+    precision: str
+    """bf16 or fp32: what `precision: auto` means, from the run's first step to its last."""
     observe: Observer
     signalled: Callable[[], bool]
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)

@@ -68,6 +68,8 @@ class StageContext:
     who: str
     device: str
     threads: int
+    precision: str
+    """bf16 or fp32: what `precision: auto` means in this run."""
     vocab: int
     system: str
     continue_from: Path | None = None

@@ -72,7 +72,7 @@ class Pretrain:
         assert isinstance(config, Settings)
         assert ctx.data is not None
         models.use_threads(ctx.threads)
-        precision = training.choose_precision(config.precision, ctx.device)
+        precision = ctx.precision if config.precision == "auto" else config.precision
         model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
         cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)
         hashes = training.train(ctx, config, model, cost.flops / cost.tokens)

@@ -124,7 +124,7 @@ class Training(Frozen):
     schedule: Schedule = Schedule()
     """Below."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of matrix products; weights stay fp32. auto: bf16 where the processor multiplies it, else fp32."""
+    """Of matrix products; weights stay fp32. auto: bf16 where the processor that a run begins on multiplies it."""
     compile: bool = False
     """torch.compile; another run than the uncompiled one, to the last bits."""
     activation_checkpointing: bool = False

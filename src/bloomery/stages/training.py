@@ -208,10 +208,10 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
     )
 
 
-def choose_precision(wanted: str, device: str) -> str:
-    """`auto`: bf16 where the processor multiplies it natively, else fp32; the choice is stored with the model."""
+def native_precision(device: str) -> str:
+    """What `precision: auto` means on this machine: bf16 where the processor multiplies it, else fp32.
+
+    Asked once, when a run is opened; from then on the run keeps it."""
     from bloomery.train.device import multiplies_bfloat16
 
-    if wanted != "auto":
-        return wanted
     return "bf16" if multiplies_bfloat16(device)[0] else "fp32"
