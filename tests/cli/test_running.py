@@ -19,6 +19,7 @@ import torch
 
 from bloomery.cli import main, proving
 from bloomery.engine.events import read_events
+from bloomery.train.parallel import World
 from support.command import Command, finished, process, tiny_plan
 
 LONG = {"stages.0.config.tokens": "20k tok", "stages.0.gate": [], "stages.0.evaluate": []}
@@ -298,6 +299,48 @@ def test_verify_resume_claims_only_what_it_saw(
 def test_verify_resume_claims_nothing_of_a_stage_without_hashes(capsys: pytest.CaptureFixture[str]) -> None:
     assert proving._compare({}, {}, 1) == 1
     assert capsys.readouterr().out == "not shown: no cell of this stage trains\n"
+
+
+# What may change
+
+
+@pytest.mark.usefixtures("without_report")
+def test_other_text_under_the_same_plan_is_refused_unless_allowed(bloomery: Command, tmp_path: Path) -> None:
+    tiny_plan(tmp_path, **LONG)
+    waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
+    assert bloomery("run", "tiny.yaml").code == 130
+    waiting.join()
+    (tmp_path / "text/00.txt").write_text("other words " * 30)
+    said = bloomery("run", "tiny.yaml")
+    assert said.code == 2
+    assert "runs/test/tiny: data" in said.err
+    assert "--allow-changed data" in said.err
+    assert bloomery("run", "tiny.yaml", "--allow-changed", "data").code == 0
+    ready = [event["digest"] for event in events(tmp_path) if event["event"] == "data_ready"]
+    assert len(set(ready)) == len(ready) == 2
+    finished = [(e["attempt"], e["tokens"]) for e in events(tmp_path) if e["event"] == "cell_finished"]
+    assert finished == [(2, 20_000 // 128 * 128)]  # nothing that the other text taught is in it
+
+
+@pytest.mark.usefixtures("without_report")
+def test_another_world_is_refused_unless_allowed(
+    bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_plan(tmp_path, **LONG)
+    waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
+    assert bloomery("run", "tiny.yaml").code == 130
+    waiting.join()
+    monkeypatch.setattr("bloomery.train.loop.world", lambda: World(size=2))
+    said = bloomery("run", "tiny.yaml", "--allow-changed", "batch")
+    assert said.code == 2
+    assert "--allow-changed world" in said.err
+    done_before = steps(tmp_path)
+    assert bloomery("run", "tiny.yaml", "--allow-changed", "world", "--allow-changed", "device").code == 0
+    notes = [event["text"] for event in events(tmp_path) if event["event"] == "note"]
+    assert any(text.startswith("goes on from step") for text in notes)
+    assert steps(tmp_path) > done_before
+    told = [event["allowed_changes"] for event in events(tmp_path) if event["event"] == "resumed"]
+    assert told == [["batch"], ["world", "device"]]
 
 
 # Memory

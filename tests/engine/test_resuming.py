@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from bloomery.errors import ArtifactError
+from bloomery.engine.resuming import CHANGES, check_data
+from bloomery.errors import ArtifactError, BloomeryError
+from bloomery.train import checkpoint
 from support.furnace import Bench, Ran, stage
 
 NATIVE = "bloomery.stages.training.native_precision"
@@ -61,3 +63,67 @@ def test_another_kind_of_device_is_refused(tmp_path: Path, monkeypatch: pytest.M
     ran = launch(bench, monkeypatch, "bf16", device="cuda")
     assert ran.outcome.status == "passed"
     assert ran.events[: len(before)] == before
+
+
+def test_another_device_that_is_allowed_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.write(stage("only", config={"steps": 4}))
+    launch(bench, monkeypatch, "bf16", steps=2, device="cuda")
+    ran = launch(bench, monkeypatch, "fp32", steps=1, device="cpu", allow_changed=("device",))
+    assert [event["allowed_changes"] for event in ran.told("resumed")] == [["device"]]
+    assert [(ctx.device, ctx.precision, ctx.allow_changed) for ctx in ran.furnace.grow.told] == [
+        ("cpu", "bf16", ("device",))
+    ]
+    # From here on it is a run of the cpu: to stay there needs no leave, to go back does.
+    with pytest.raises(ArtifactError, match="this is cuda"):
+        bench.launch(device="cuda")
+    ran = launch(bench, monkeypatch, "fp32", device="cpu")
+    assert ran.outcome.status == "passed"
+    assert ran.told("resumed")[-1]["allowed_changes"] == []
+
+
+def test_a_change_that_nothing_asks_for_is_refused_before_anything(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.write(stage("only"))
+    with pytest.raises(BloomeryError) as refused:
+        bench.launch(allow_changed=("devize",))
+    for words in ("--allow-changed", "'devize'", "device, data, world, batch", "did you mean 'device'?"):
+        assert words in str(refused.value)
+    assert not bench.runs.exists()
+
+
+def test_the_hint_of_a_checkpoint_names_only_what_can_be_allowed() -> None:
+    assert {*checkpoint.MAY_CHANGE, "device"} == set(CHANGES)
+    for key in (*checkpoint.MAY_CHANGE, "seed"):
+        with pytest.raises(ArtifactError) as refused:
+            checkpoint.check_signature({key: 1}, {key: 2}, "here")
+        assert (f"--allow-changed {key}" in str(refused.value)) == (key in CHANGES)
+
+
+def data_ready(digest: str) -> dict[str, Any]:
+    return {"event": "data_ready", "digest": digest}
+
+
+def opened(plan: str, event: str = "resumed") -> dict[str, Any]:
+    return {"event": event, "digest": plan}
+
+
+@pytest.mark.parametrize(
+    ("events", "same"),
+    [
+        ([], False),
+        ([opened("p", "run_opened"), data_ready("d")], True),
+        ([opened("p", "run_opened"), data_ready("x"), opened("p"), data_ready("d")], True),
+        ([opened("q", "run_opened"), data_ready("x")], False),  # the plan was amended
+        ([opened("q", "run_opened"), data_ready("x"), opened("p")], False),
+        ([opened("p", "run_opened"), data_ready("x")], None),
+        ([opened("p", "run_opened"), data_ready("d"), opened("p"), data_ready("x"), opened("p")], None),
+    ],
+)
+def test_the_same_plan_wants_the_same_text(events: list[dict[str, Any]], same: bool | None) -> None:
+    if same is None:
+        with pytest.raises(ArtifactError, match="--allow-changed data"):
+            check_data(events, "d", "p", "here")
+        assert check_data(events, "d", "p", "here", ["data"]) is False
+    else:
+        assert check_data(events, "d", "p", "here") is same

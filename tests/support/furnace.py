@@ -274,10 +274,11 @@ class Bench:
         observe: Callable[[Event], None] = lambda event: None,
         signalled: Callable[[], bool] = lambda: False,
         device: str = "cpu",
+        allow_changed: tuple[str, ...] = (),
     ) -> Ran:
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = Furnace()
-        how = Launch(self.runs, device, 1, observe, signalled)
+        how = Launch(self.runs, device, 1, observe, signalled, allow_changed)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

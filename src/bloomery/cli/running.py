@@ -16,10 +16,12 @@ from rich.markup import escape
 
 from bloomery.cli.console import console
 from bloomery.cli.planning import load_plan, refuse
+from bloomery.engine.resuming import check_known
 
 
-def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) -> int:
+def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, allow_changed: list[str]) -> int:
     """Check, then launch; write the report whatever came of it; say what to do next."""
+    check_known(allow_changed)
     threads = threads or _cores()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     screen = console()
@@ -34,7 +36,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     chosen = choose_device(device)
     display = Display(screen, wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
-        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught))
+        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught), tuple(allow_changed))
         folder = how.folder(loaded)
         where = escape(str(folder))
         screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)

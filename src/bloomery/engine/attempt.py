@@ -248,6 +248,7 @@ class Attempt:
             device=session.device,
             threads=session.threads,
             precision=session.precision,
+            allow_changed=session.allow_changed,
             vocab=self._vocab,
             system=self.plan.system,
             continue_from=state.path if state else None,

@@ -14,10 +14,10 @@ from bloomery.engine.artifact import Artifact, adopt, digest_of_foreign, unseal,
 from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import find_device, load_devices
 from bloomery.engine.discover import Catalogue, load
-from bloomery.engine.events import EventLog, read_events
+from bloomery.engine.events import Event, EventLog, read_events
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
-from bloomery.engine.resuming import begun_with, check_device, precision_note
+from bloomery.engine.resuming import begun_with, check_data, check_device, check_known, precision_note
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Observer, Session
@@ -36,6 +36,8 @@ class Launch:
     threads: int
     observe: Observer
     signalled: Callable[[], bool]
+    allow_changed: tuple[str, ...] = ()
+    """What a resumed run may find changed: keys of engine.resuming.CHANGES."""
 
     def folder(self, loaded: Loaded) -> Path:
         return run_folder(self.root, loaded.plan.name, loaded.overrides)
@@ -43,11 +45,12 @@ class Launch:
 
 def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     """Run `loaded`, or go on with it. Raises BloomeryError before anything is written where it must not start."""
+    check_known(how.allow_changed)
     folder = how.folder(loaded)
     _look_for_files(loaded, folder)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
-        check_device(events, how.device, str(folder))
+        check_device(events, how.device, str(folder), how.allow_changed)
         native = load("bloomery.stages.training:native_precision")(how.device)
         history = History(events)
         session = Session(
@@ -67,13 +70,14 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             precision=begun_with(events, "precision") or native,
             observe=how.observe,
             signalled=how.signalled,
+            allow_changed=how.allow_changed,
         )
         _register(loaded, session)
         _open(loaded, session, how.root, resumed=history.resumed)
         if note := precision_note(session.precision, native, session.device):
             session.emit("note", text=note)
         if loaded.plan.data:
-            session.data = _prepare(loaded, session, how.root)
+            session.data = _prepare(loaded, session, how.root, events)
         planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
         session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
         for name, given in loaded.plan.inputs.items():
@@ -140,10 +144,13 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
             loaded.source, device=session.device, threads=session.threads, precision=session.precision
         ),
     }
-    session.emit("resumed" if resumed else "run_opened", **facts)
+    if resumed:
+        session.emit("resumed", allowed_changes=list(session.allow_changed), **facts)
+    else:
+        session.emit("run_opened", **facts)
 
 
-def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
+def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) -> Data:
     """Prepared data lies beside the runs and is shared by all that ask for the same."""
     prepare = load("bloomery.stages.prepare:prepare_for_run")
     facts, data = prepare(
@@ -153,7 +160,8 @@ def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
         plan=loaded.raw,
         roots=[loaded.source.parent],
     )
-    session.emit("data_ready", once=True, **facts)
+    same = check_data(before, facts["digest"], loaded.digest, str(session.folder), session.allow_changed)
+    session.emit("data_ready", once=same, **facts)
     return Data(*data)
 
 

@@ -46,6 +46,7 @@ class Session:
     """bf16 or fp32: what `precision: auto` means, from the run's first step to its last."""
     observe: Observer
     signalled: Callable[[], bool]
+    allow_changed: tuple[str, ...] = ()
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
     """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
     adopted: dict[str, Artifact] = field(default_factory=dict)

@@ -72,6 +72,8 @@ class StageContext:
     """bf16 or fp32: what `precision: auto` means in this run."""
     vocab: int
     system: str
+    allow_changed: tuple[str, ...] = ()
+    """What of its checkpoint's signature a resumed cell may find changed (train.loop.fit)."""
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
     record: Callable[[Measurement], None] = lambda measurement: None

@@ -91,6 +91,7 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             device=ctx.device,
             initial_state=ctx.continue_from,
             signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
+            allow_changed=ctx.allow_changed,
             evaluate=look,
             on_point=ctx.point,
             on_progress=ctx.progress,
