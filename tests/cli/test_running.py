@@ -80,6 +80,28 @@ def test_a_spent_budget_is_exit_code_three_and_a_raised_one_goes_on(bloomery: Co
     assert bloomery("run", "tiny.yaml").code == 0
 
 
+@pytest.mark.usefixtures("without_report")
+def test_preparing_the_data_is_metered(bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bloomery.stages import prepare
+
+    made = prepare.prepare_for_run
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return made(*given, **named)
+
+    monkeypatch.setattr(prepare, "prepare_for_run", slow)
+    tiny_plan(tmp_path, **{"stages.0.gate": [], "stages.0.evaluate": [], "hypothesis": None}, budget={"wall": "0.3 s"})
+    said = bloomery("run", "tiny.yaml")
+    assert said.code == 3
+    assert "wall" in said.out
+    spent = [event for event in events(tmp_path) if event["event"] == "spent"]
+    assert spent[0]["doing"] == "data"
+    assert spent[0]["seconds"] >= 0.3
+    total = [event["seconds"] for event in events(tmp_path) if event["event"] == "budget_spent"]
+    assert total == [pytest.approx(sum(event["seconds"] for event in spent))]
+
+
 def test_a_run_without_data_on_disk_writes_nothing(bloomery: Command, tmp_path: Path) -> None:
     tiny_plan(tmp_path, **{"data.corpus.folder": "no/such/place"})
     said = bloomery("run", "tiny.yaml")

@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 
+from bloomery.engine.devices import find_device
 from bloomery.engine.resuming import CHANGES, check_data
 from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.train import checkpoint
 from support.furnace import Bench, Ran, stage
 
 NATIVE = "bloomery.stages.training.native_precision"
+
+
+@pytest.fixture(autouse=True)
+def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.train.device.reported_name", lambda device: "NVIDIA H100 80GB HBM3")
 
 
 def launch(bench: Bench, monkeypatch: pytest.MonkeyPatch, native: str, steps: int | None = None, **more: Any) -> Ran:
@@ -127,3 +133,31 @@ def test_the_same_plan_wants_the_same_text(events: list[dict[str, Any]], same: b
         assert check_data(events, "d", "p", "here", ["data"]) is False
     else:
         assert check_data(events, "d", "p", "here") is same
+
+
+# What the device costs
+
+
+def test_a_gpu_is_priced_by_what_its_driver_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.write(stage("only"), budget={"money": "1 USD"})
+    ran = launch(bench, monkeypatch, "bf16", device="cuda")
+    assert ran.outcome.status == "passed"
+    spent = ran.told("budget_spent")[-1]
+    assert spent["money"] == pytest.approx(spent["seconds"] / 3600 * find_device("h100").usd_per_hour)
+
+
+def test_a_cap_on_money_is_refused_where_nothing_has_a_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.train.device.reported_name", lambda device: "Abacus 9000")
+    bench = Bench(tmp_path)
+    for keys, own in (({"budget": {"money": "1 USD"}}, {}), ({}, {"budget": {"money": "1 USD"}})):
+        bench.write(stage("only", **own), **keys)
+        with pytest.raises(BloomeryError) as refused:
+            bench.launch(device="cuda")
+        for words in ("budget.money", "cuda (Abacus 9000) has no price", "h100", "BLOOMERY_DEVICES", "reported"):
+            assert words in str(refused.value)
+        assert not bench.runs.exists()
+    bench.write(stage("only"))
+    ran = launch(bench, monkeypatch, "bf16", device="cuda")
+    assert ["has no price, so money" in event["text"] for event in ran.told("note")] == [True]
+    assert ran.told("budget_spent")[-1]["money"] == 0

@@ -12,16 +12,17 @@ from typing import Any
 
 from bloomery.engine.artifact import Artifact, adopt, digest_of_foreign, unseal, write_atomically
 from bloomery.engine.budget import Ledger
-from bloomery.engine.devices import find_device, load_devices
+from bloomery.engine.devices import VARIABLE, Device, find_device, load_devices, priced_as
 from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
 from bloomery.engine.resuming import begun_with, check_data, check_device, check_known, precision_note
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
-from bloomery.engine.session import Data, Observer, Session
-from bloomery.errors import ArtifactError
+from bloomery.engine.session import Data, Meter, Observer, Session
+from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
 from bloomery.plan.load import Loaded
 from bloomery.plan.schema import Input
@@ -48,6 +49,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     check_known(how.allow_changed)
     folder = how.folder(loaded)
     _look_for_files(loaded, folder)
+    device, unpriced = _priced(loaded, how.device)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
         check_device(events, how.device, str(folder), how.allow_changed)
@@ -62,8 +64,9 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
                 loaded.plan.budget,
                 events,
                 stage_caps={stage.id: stage.budget for stage in loaded.plan.stages},
-                device=load_devices().get(how.device),
+                device=device,
             ),
+            gauge=Gauge(folder),
             data=None,
             device=how.device,
             threads=begun_with(events, "threads") or how.threads,
@@ -74,11 +77,11 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
         )
         _register(loaded, session)
         _open(loaded, session, how.root, resumed=history.resumed)
-        if note := precision_note(session.precision, native, session.device):
+        for note in filter(None, (precision_note(session.precision, native, session.device), unpriced)):
             session.emit("note", text=note)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root, events)
-        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
+        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, device or find_device("cpu")).first_walk.to_json())
         session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
         for name, given in loaded.plan.inputs.items():
             session.adopted[name] = _adopt(loaded, folder, name, given)
@@ -100,6 +103,25 @@ def _look_for_files(loaded: Loaded, folder: Path) -> None:
                     loaded.where(f"inputs.{name}.digest"), f"{source} has digest {found}", given.digest or "",
                     "the file is not the one that the plan names",
                 )  # fmt: skip
+
+
+def _priced(loaded: Loaded, device: str) -> tuple[Device | None, str]:
+    """The device's place in the price table, or a note that it has none. Raises BloomeryError where money is capped."""
+    if device in load_devices():
+        return find_device(device), ""
+    reported = load("bloomery.train.device:reported_name")(device)
+    if found := priced_as(reported):
+        return found, ""
+    what = f"{device} ({reported}) has no price"
+    hint = f"give it one in a file named by {VARIABLE}, with `reported` for what its driver calls it"
+    caps = {"budget.money": loaded.plan.budget.money}
+    caps |= {f"stages.{stage.id}.budget.money": stage.budget.money for stage in loaded.plan.stages}
+    for path, cap in caps.items():
+        if cap is not None:
+            raise BloomeryError(
+                loaded.where(path), f"a cap on money, and {what}", f"one of {', '.join(load_devices())}", hint
+            )
+    return None, f"{what}, so money and energy are not counted; {hint}"
 
 
 def _foreign(loaded: Loaded, given: Input) -> Path:
@@ -151,7 +173,8 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
 
 
 def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) -> Data:
-    """Prepared data lies beside the runs and is shared by all that ask for the same."""
+    """Prepared data lies beside the runs and is shared by all that ask for the same. Its seconds belong to no stage."""
+    meter = Meter(session, stage="", doing="data")
     prepare = load("bloomery.stages.prepare:prepare_for_run")
     facts, data = prepare(
         loaded.plan.data,
@@ -160,6 +183,8 @@ def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) 
         plan=loaded.raw,
         roots=[loaded.source.parent],
     )
+    meter.spend()
+    meter.write()
     same = check_data(before, facts["digest"], loaded.digest, str(session.folder), session.allow_changed)
     session.emit("data_ready", once=same, **facts)
     return Data(*data)

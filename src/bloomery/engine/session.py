@@ -13,6 +13,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.budget import Ledger
 from bloomery.engine.discover import Catalogue
 from bloomery.engine.events import Event, EventLog
+from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History, identity
 from bloomery.engine.stage import StopReason
 from bloomery.measure import Measurement
@@ -39,6 +40,7 @@ class Session:
     log: EventLog
     history: History
     ledger: Ledger
+    gauge: Gauge
     data: Data | None
     device: str
     threads: int
@@ -66,6 +68,7 @@ class Session:
     def stop_reason(self) -> StopReason | None:
         if self.signalled():
             return "signal"
+        self.gauge.look(self.ledger, self.stage)
         return "budget" if self.ledger.exceeded(self.stage) else None
 
 
@@ -88,6 +91,7 @@ class Meter:
             self.write()
 
     def write(self) -> None:
+        self._session.gauge.look(self._session.ledger, self._session.stage, now=True)
         self._session.emit("spent", sync=False, **self._cell, **self._unwritten)
         self._unwritten = dict.fromkeys(self._unwritten, 0.0)
         self._written = time.monotonic()

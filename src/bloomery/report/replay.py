@@ -38,6 +38,9 @@ QUIET = frozenset({"point", "measured", "sample", "budget_spent", "evaluated", "
 AMOUNTS = ("tokens", "flops", "seconds", "money", "kwh")
 """`spent` lines are increments, `budget_spent` lines totals; after a kill the increments may be ahead."""
 
+HELD = ("memory_bytes", "disk_bytes")
+"""Of the process that ended last, and as it left the folder."""
+
 KEEPS_STATUS = frozenset({"run_finished", "interrupted", "budget_spent", "spent", "registered", "amended"})
 """Anything else, after a run ended or was interrupted, means that it goes on."""
 
@@ -140,7 +143,7 @@ class _Reader:
         self.planned = _facts(event)
 
     def on_budget_spent(self, event: Facts) -> None:
-        self.spent = {name: _number(event[name]) or 0.0 for name in AMOUNTS if event.get(name) is not None}
+        self.spent = {name: _number(event[name]) or 0.0 for name in (*AMOUNTS, *HELD) if event.get(name) is not None}
 
     def on_data_ready(self, event: Facts) -> None:
         self.data = _facts(event)
@@ -298,7 +301,7 @@ def replay(folder: Path, events: Sequence[Facts]) -> RunView:
         planned=reader.planned,
         spent={
             name: max(reader.spent.get(name, 0.0), reader.counted.get(name, 0.0))
-            for name in AMOUNTS
+            for name in (*AMOUNTS, *HELD)
             if name in reader.spent or name in reader.counted
         },
         data=reader.data,
