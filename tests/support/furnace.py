@@ -86,6 +86,9 @@ class Grow:
         assert isinstance(config, GrowSettings)
         return ("corpus:train",) if config.reads else ()
 
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
+
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         assert isinstance(config, GrowSettings)
         return Cost(tokens=TOKENS_A_STEP * config.steps, flops=FLOPS_A_STEP * config.steps, weight_bytes=8.0)
@@ -156,6 +159,9 @@ class Judge:
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         return ()
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
 
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         return Cost()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
 from bloomery.stages import training
-from bloomery.stages.settings import ModelSettings, Training, architecture
+from bloomery.stages.settings import ModelSettings, Training, architecture, misfit, other_optimizer
 
 
 class Settings(Training):
@@ -36,6 +36,11 @@ class Pretrain:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
         return tuple(part if ":" in part else f"{part}:train" for part in config.data)
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        assert isinstance(before, Settings)
+        assert isinstance(after, Settings)
+        return misfit(before.model, after.model) or other_optimizer(before, after)
 
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         from bloomery.stages.pricing import training_cost
