@@ -89,7 +89,7 @@ def register(plan: str, amend: str | None, runs: Path) -> None:
     with Lock(folder):
         record = write()
         events = folder / "events.jsonl"
-        if identity(record.event()) not in History(read_events(events)).seen:
+        if identity(record.event()) not in History(read_events(events), events).seen:
             EventLog(events).write(**record.event())
     print(f"{'registered' if amend is None else 'amended'} {loaded.plan.name} as {record.digest[:12]}")
     if record.changed:

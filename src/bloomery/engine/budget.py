@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from bloomery.engine.devices import Device
+from bloomery.engine.events import FAULTS, illegible
 from bloomery.engine.stage import Cost
 from bloomery.plan.schema import Budget
 from bloomery.plan.units import format_bytes
@@ -130,17 +132,24 @@ class Ledger:
         *,
         stage_caps: Mapping[str, Budget] | None = None,
         device: Device | None = None,
+        file: str | Path = "events.jsonl",
     ) -> Ledger:
-        """The ledger that a run's events leave behind."""
+        """The ledger that a run's events leave behind. Raises ArtifactError with the line of `file` at fault."""
         ledger = Ledger(caps, stage_caps or {}, device)
         floor = Amounts()
-        for event in events:
+        for line, event in enumerate(events, start=1):
+            if event["event"] not in ("budget_planned", "spent", "budget_spent"):
+                continue
+            try:
+                amounts = Amounts.from_json(event)
+            except FAULTS as error:
+                raise illegible(event, f"{file}:{line}", error) from error
             if event["event"] == "budget_planned":
-                ledger.planned = Amounts.from_json(event)
+                ledger.planned = amounts
             elif event["event"] == "spent":
-                ledger.spend(stage=str(event.get("stage", "")), **Amounts.from_json(event).to_json())
-            elif event["event"] == "budget_spent":
-                floor = floor.at_least(Amounts.from_json(event))
+                ledger.spend(stage=str(event.get("stage", "")), **amounts.to_json())
+            else:
+                floor = floor.at_least(amounts)
         ledger._total = ledger._total.at_least(floor)
         return ledger
 

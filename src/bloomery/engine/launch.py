@@ -52,9 +52,9 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     device, unpriced = _priced(loaded, how.device)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
+        history = History(events, folder / "events.jsonl")
         check_device(events, how.device, str(folder), how.allow_changed)
         native = load("bloomery.stages.training:native_precision")(how.device)
-        history = History(events)
         session = Session(
             folder=folder,
             catalogue=catalogue,
@@ -65,6 +65,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
                 events,
                 stage_caps={stage.id: stage.budget for stage in loaded.plan.stages},
                 device=device,
+                file=folder / "events.jsonl",
             ),
             gauge=Gauge(folder),
             data=None,

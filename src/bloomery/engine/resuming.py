@@ -73,10 +73,11 @@ def check_data(events: Iterable[Event], digest: str, plan: str, where: str, allo
 
 
 def _kind(device: str) -> str:
-    return device.partition(":")[0]
+    return str(device).partition(":")[0]
 
 
 def _said(events: Iterable[Event], name: str) -> Iterator[Any]:
     for event in events:
-        if event["event"] in ("run_opened", "resumed") and name in event.get("provenance", {}):
-            yield event["provenance"][name]
+        provenance = event.get("provenance") if event["event"] in ("run_opened", "resumed") else None
+        if isinstance(provenance, Mapping) and provenance.get(name) is not None:
+            yield provenance[name]

@@ -5,11 +5,12 @@ It refuses nothing that a killed process can leave behind. An event with a name 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bloomery.engine.events import FAULTS, illegible
 from bloomery.measure import Interval, Measurement, Tally
 from bloomery.report.drafts import DraftAttempt, DraftStage
 from bloomery.report.view import (
@@ -277,11 +278,14 @@ class _Reader:
         self.reason = str(event.get("reason") or "")
 
 
-def replay(folder: Path, events: Sequence[Facts]) -> RunView:
-    """All events of one run, oldest first."""
+def replay(folder: Path, events: Sequence[Facts], place: Callable[[Facts], str] = lambda _: "events.jsonl") -> RunView:
+    """All events of one run, oldest first. place: where one stands, for the ArtifactError that says what it lacks."""
     reader = _Reader()
     for event in events:
-        reader.take(event)
+        try:
+            reader.take(event)
+        except FAULTS as error:
+            raise illegible(event, place(event), error) from error
     reader.close_spans(reader.last_time, "running")
     return RunView(
         folder=folder,
