@@ -19,8 +19,9 @@ import torch
 
 from bloomery.cli import main, proving
 from bloomery.engine.events import read_events
+from bloomery.stages import models
 from bloomery.train.parallel import World
-from support.command import Command, finished, process, tiny_plan
+from support.command import Command, environment, finished, process, tiny_plan
 
 LONG = {"stages.0.config.tokens": "20k tok", "stages.0.gate": [], "stages.0.evaluate": []}
 
@@ -330,7 +331,7 @@ def test_verify_resume_claims_nothing_of_a_stage_without_hashes(capsys: pytest.C
 def test_other_text_under_the_same_plan_is_refused_unless_allowed(bloomery: Command, tmp_path: Path) -> None:
     tiny_plan(tmp_path, **LONG)
     waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
-    assert bloomery("run", "tiny.yaml").code == 130
+    assert bloomery("run", "tiny.yaml", "--threads", "1").code == 130
     waiting.join()
     (tmp_path / "text/00.txt").write_text("other words " * 30)
     said = bloomery("run", "tiny.yaml")
@@ -350,7 +351,7 @@ def test_another_world_is_refused_unless_allowed(
 ) -> None:
     tiny_plan(tmp_path, **LONG)
     waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
-    assert bloomery("run", "tiny.yaml").code == 130
+    assert bloomery("run", "tiny.yaml", "--threads", "1").code == 130
     waiting.join()
     monkeypatch.setattr("bloomery.train.loop.world", lambda: World(size=2))
     said = bloomery("run", "tiny.yaml", "--allow-changed", "batch")
@@ -391,6 +392,35 @@ def test_no_memory_is_said_and_is_no_failed_gate(
     for words in (str(error), "smaller `batch`", "`accumulate`", "activation_checkpointing", "bloomery budget"):
         assert words in said.err
     assert not any(event["event"] == "verdict" for event in events(tmp_path))
+
+
+@pytest.mark.usefixtures("without_report")
+def test_no_memory_for_the_weights_is_said_too(
+    bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In petabytes, so that no machine has it: the allocator itself refuses.
+    real = models.build
+    monkeypatch.setattr(
+        models, "build", lambda *given, **named: torch.empty(2**51) if "seed" in named else real(*given, **named)
+    )
+    tiny_plan(tmp_path, **LONG)
+    said = bloomery("run", "tiny.yaml", "--threads", "1")
+    assert said.code == 2
+    for words in ("memory of cpu", "exhausted while building the model of the candidate", "bloomery budget"):
+        assert words in said.err
+    assert not any(event["event"] == "verdict" for event in events(tmp_path))
+
+
+def test_no_compiler_is_said(tmp_path: Path) -> None:
+    tiny_plan(tmp_path, **LONG, **{"stages.0.config.compile": True})
+    nowhere = environment(CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    said = finished(process(["run", "tiny.yaml", "--threads", "1"], tmp_path, env=nowhere))
+    assert said.code == 2, said
+    assert said.err.startswith("error: compile: true: torch.compile cannot compile this model here (")
+    for words in ("/nowhere/c++", "a working C++ compiler", "apt install g++", "`compile: false`"):
+        assert words in said.err
+    assert "Traceback" not in said.err
+    assert not any(event["event"] == "cell_failed" for event in events(tmp_path))
 
 
 # Pipes

@@ -78,7 +78,8 @@ class Pretrain:
         assert ctx.data is not None
         models.use_threads(ctx.threads)
         precision = ctx.precision if config.precision == "auto" else config.precision
-        model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
+        with training.memory_named(config, ctx.device, building=f"the model of the {ctx.who}"):
+            model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
         cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)
         hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
         tokenizer = Prepared.open(ctx.data).tokenizer

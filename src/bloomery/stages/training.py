@@ -111,8 +111,10 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
 
 
 @contextmanager
-def memory_named(config: Training, device: str) -> Iterator[None]:
-    """Where memory runs out, raise ArtifactError: the settings or the machine are at fault, not what was trained."""
+def memory_named(config: Training, device: str, building: str = "") -> Iterator[None]:
+    """Where memory runs out, raise ArtifactError: the settings or the machine are at fault, not what was trained.
+
+    building: what is being made, where nothing is trained yet."""
     import torch
 
     try:
@@ -121,10 +123,15 @@ def memory_named(config: Training, device: str) -> Iterator[None]:
         said = str(error)
         if not isinstance(error, torch.OutOfMemoryError) and not any(words in said for words in NO_MEMORY):
             raise
+        said = said.strip().partition("\n")[0]
+        if building:
+            raise ArtifactError(
+                f"memory of {device}", f"exhausted while building {building} ({said})", "enough for its weights",
+                "a smaller model, or another machine; `bloomery budget PLAN` says what a plan takes",
+            ) from error  # fmt: skip
         raise ArtifactError(
             f"memory of {device}",
-            f"exhausted at batch {config.batch}, accumulate {config.accumulate}, context {config.context} "
-            f"({said.strip().partition(chr(10))[0]})",
+            f"exhausted at batch {config.batch}, accumulate {config.accumulate}, context {config.context} ({said})",
             "enough for one micro-batch, the gradients and the optimiser",
             "a smaller `batch`, a larger `accumulate` (the same update) or `activation_checkpointing: true`; "
             "`bloomery budget PLAN` says what a plan takes",
