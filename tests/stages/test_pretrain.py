@@ -134,7 +134,6 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], sai
         settings(**changes)
 
 
-HARMONIC = {"system": "harmonic", "layers": 1, "width": 64, "heads": 2, "compression": 4}
 MODEL = {"layers": 1, "width": 16, "heads": 2}
 
 
@@ -148,9 +147,6 @@ MODEL = {"layers": 1, "width": 16, "heads": 2}
         ({}, {"model": MODEL | {"layers": 2}}, "another shape"),
         ({}, {"model": MODEL | {"kv_heads": 1}}, "another shape"),
         ({}, {"model": MODEL | {"tie_embeddings": False}}, "another shape: 0 numbers in head, then 4,112"),
-        ({"model": HARMONIC}, {"model": HARMONIC | {"compression": 3}}, "another shape"),
-        ({"model": HARMONIC}, {"model": HARMONIC | {"omega": 2.0}}, ""),
-        ({}, {"model": HARMONIC}, "another system: dense, then harmonic"),
     ],
 )
 def test_a_state_fits_exactly_where_training_goes_on_from_it(
