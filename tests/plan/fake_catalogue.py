@@ -47,7 +47,7 @@ class Pretrain:
         return PretrainConfig
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        names = ("train/loss", "train/plateau", "train/tokens_per_second", "val/loss")
+        names = ("train/loss", "train/plateau", "train/tokens_per_second", "train/non_finite", "val/loss")
         return {name: Emitted() for name in names}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
