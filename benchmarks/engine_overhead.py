@@ -82,7 +82,8 @@ def bare(root: Path, steps: int) -> tuple[float, float]:
     from bloomery.engine.discover import catalogue
     from bloomery.stages import models
     from bloomery.stages.prepare import prepare_for_run
-    from bloomery.train.loop import FitConfig, compiled_forward, train_step
+    from bloomery.train.compiling import compiled_forward
+    from bloomery.train.loop import FitConfig, train_step
     from bloomery.train.optim import Optimisers, OptimizerConfig
     from bloomery.train.parallel import world
     from bloomery.train.schedule import ScheduleConfig, factor

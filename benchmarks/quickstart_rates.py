@@ -58,7 +58,7 @@ def train(point: dict[str, Any], data: Path, threads: int) -> dict[str, Any]:
     from bloomery.engine.stage import StageContext
     from bloomery.evaluate.perplexity import perplexity
     from bloomery.plan.load import load
-    from bloomery.stages import models
+    from bloomery.stages import models, training
     from bloomery.stages.prepare import prepare_for_run
 
     rates = {key: point[key] for key in ("lr", "embedding_lr", "weight_decay")}
@@ -81,6 +81,7 @@ def train(point: dict[str, Any], data: Path, threads: int) -> dict[str, Any]:
             who=point["who"],
             device="cpu",
             threads=threads,
+            precision=training.native_precision("cpu"),
             vocab=vocab,
             system=loaded.plan.system,
         )

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
+from bloomery.train.compiling import compiled_forward
 from bloomery.train.device import DTYPES, choose_dtype, reproducibly
-from bloomery.train.loop import FitConfig, compiled_forward, train_step
+from bloomery.train.loop import FitConfig, train_step
 from bloomery.train.optim import Optimisers, OptimizerConfig
 from bloomery.train.parallel import World
 

@@ -47,6 +47,7 @@ def test_without_a_verb_help_is_shown(bloomery: Command) -> None:
         (["run", "x", "--threads", "-1"], "--threads"),
         (["run", "x", "--threads", "100000"], "100000 is more than"),
         (["run", "x", "--theads", "1"], "--threads"),
+        (["run", "x", "--allow-changed", "wrld"], "did you mean 'world'?"),
         (["generate", "x", "--top-p", "3"], "--top-p"),
         (["compare"], "RUN"),
     ],

@@ -19,7 +19,9 @@ import torch
 
 from bloomery.cli import main, proving
 from bloomery.engine.events import read_events
-from support.command import Command, finished, process, tiny_plan
+from bloomery.stages import models
+from bloomery.train.parallel import World
+from support.command import Command, environment, finished, process, tiny_plan
 
 LONG = {"stages.0.config.tokens": "20k tok", "stages.0.gate": [], "stages.0.evaluate": []}
 
@@ -77,6 +79,28 @@ def test_a_spent_budget_is_exit_code_three_and_a_raised_one_goes_on(bloomery: Co
     assert "wall" in said.out
     tiny_plan(tmp_path, **changes, budget={"wall": "10 min"})
     assert bloomery("run", "tiny.yaml").code == 0
+
+
+@pytest.mark.usefixtures("without_report")
+def test_preparing_the_data_is_metered(bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bloomery.stages import prepare
+
+    made = prepare.prepare_for_run
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return made(*given, **named)
+
+    monkeypatch.setattr(prepare, "prepare_for_run", slow)
+    tiny_plan(tmp_path, **{"stages.0.gate": [], "stages.0.evaluate": [], "hypothesis": None}, budget={"wall": "0.3 s"})
+    said = bloomery("run", "tiny.yaml")
+    assert said.code == 3
+    assert "wall" in said.out
+    spent = [event for event in events(tmp_path) if event["event"] == "spent"]
+    assert spent[0]["doing"] == "data"
+    assert spent[0]["seconds"] >= 0.3
+    total = [event["seconds"] for event in events(tmp_path) if event["event"] == "budget_spent"]
+    assert total == [pytest.approx(sum(event["seconds"] for event in spent))]
 
 
 def test_a_run_without_data_on_disk_writes_nothing(bloomery: Command, tmp_path: Path) -> None:
@@ -192,11 +216,12 @@ def test_a_signal_saves_and_the_next_run_ends_alike(
 def test_how_to_go_on_can_be_pasted() -> None:
     from bloomery.cli.running import _again
 
-    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"))
+    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"), "cpu")
     assert shlex.split(again) == [
         "my plan.yaml", "--set", "stages.a.config.optimizer={lr: 0.2}", "--set", "name='x'", "--runs", "my runs",
+        "--device", "cpu",
     ]  # fmt: skip
-    assert _again("quickstart", [], Path("runs")) == "quickstart"
+    assert _again("quickstart", [], Path("runs"), "auto") == "quickstart"
 
 
 @pytest.mark.usefixtures("without_report")
@@ -299,6 +324,48 @@ def test_verify_resume_claims_nothing_of_a_stage_without_hashes(capsys: pytest.C
     assert capsys.readouterr().out == "not shown: no cell of this stage trains\n"
 
 
+# What may change
+
+
+@pytest.mark.usefixtures("without_report")
+def test_other_text_under_the_same_plan_is_refused_unless_allowed(bloomery: Command, tmp_path: Path) -> None:
+    tiny_plan(tmp_path, **LONG)
+    waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
+    assert bloomery("run", "tiny.yaml", "--threads", "1").code == 130
+    waiting.join()
+    (tmp_path / "text/00.txt").write_text("other words " * 30)
+    said = bloomery("run", "tiny.yaml")
+    assert said.code == 2
+    assert "runs/test/tiny: data" in said.err
+    assert "--allow-changed data" in said.err
+    assert bloomery("run", "tiny.yaml", "--allow-changed", "data").code == 0
+    ready = [event["digest"] for event in events(tmp_path) if event["event"] == "data_ready"]
+    assert len(set(ready)) == len(ready) == 2
+    finished = [(e["attempt"], e["tokens"]) for e in events(tmp_path) if e["event"] == "cell_finished"]
+    assert finished == [(2, 20_000 // 128 * 128)]  # nothing that the other text taught is in it
+
+
+@pytest.mark.usefixtures("without_report")
+def test_another_world_is_refused_unless_allowed(
+    bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_plan(tmp_path, **LONG)
+    waiting = signal_once(lambda: steps(tmp_path) > 5, signal.SIGINT)
+    assert bloomery("run", "tiny.yaml", "--threads", "1").code == 130
+    waiting.join()
+    monkeypatch.setattr("bloomery.train.loop.world", lambda: World(size=2))
+    said = bloomery("run", "tiny.yaml", "--allow-changed", "batch")
+    assert said.code == 2
+    assert "--allow-changed world" in said.err
+    done_before = steps(tmp_path)
+    assert bloomery("run", "tiny.yaml", "--allow-changed", "world", "--allow-changed", "device").code == 0
+    notes = [event["text"] for event in events(tmp_path) if event["event"] == "note"]
+    assert any(text.startswith("goes on from step") for text in notes)
+    assert steps(tmp_path) > done_before
+    told = [event["allowed_changes"] for event in events(tmp_path) if event["event"] == "resumed"]
+    assert told == [["batch"], ["world", "device"]]
+
+
 # Memory
 
 
@@ -325,6 +392,35 @@ def test_no_memory_is_said_and_is_no_failed_gate(
     for words in (str(error), "smaller `batch`", "`accumulate`", "activation_checkpointing", "bloomery budget"):
         assert words in said.err
     assert not any(event["event"] == "verdict" for event in events(tmp_path))
+
+
+@pytest.mark.usefixtures("without_report")
+def test_no_memory_for_the_weights_is_said_too(
+    bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In petabytes, so that no machine has it: the allocator itself refuses.
+    real = models.build
+    monkeypatch.setattr(
+        models, "build", lambda *given, **named: torch.empty(2**51) if "seed" in named else real(*given, **named)
+    )
+    tiny_plan(tmp_path, **LONG)
+    said = bloomery("run", "tiny.yaml", "--threads", "1")
+    assert said.code == 2
+    for words in ("memory of cpu", "exhausted while building the model of the candidate", "bloomery budget"):
+        assert words in said.err
+    assert not any(event["event"] == "verdict" for event in events(tmp_path))
+
+
+def test_no_compiler_is_said(tmp_path: Path) -> None:
+    tiny_plan(tmp_path, **LONG, **{"stages.0.config.compile": True})
+    nowhere = environment(CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    said = finished(process(["run", "tiny.yaml", "--threads", "1"], tmp_path, env=nowhere))
+    assert said.code == 2, said
+    assert said.err.startswith("error: compile: true: torch.compile cannot compile this model here (")
+    for words in ("/nowhere/c++", "a working C++ compiler", "apt install g++", "`compile: false`"):
+        assert words in said.err
+    assert "Traceback" not in said.err
+    assert not any(event["event"] == "cell_failed" for event in events(tmp_path))
 
 
 # Pipes

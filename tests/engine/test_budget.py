@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.engine.budget import Amounts, Ledger, overruns, price, total
-from bloomery.engine.devices import Device, find_device, load_devices
+from bloomery.engine.budget import Amounts, Ledger, overruns, price, running, total
+from bloomery.engine.devices import Device, find_device, load_devices, priced_as
 from bloomery.engine.stage import Cost
 from bloomery.errors import BloomeryError
 from bloomery.plan.schema import Budget
@@ -129,6 +129,35 @@ def test_the_table_is_whole() -> None:
         assert (device.usd_per_hour is not None) == (name in {"a100", "h100", "h200"})
 
 
+REPORTED = {
+    "rtx-3060": ("NVIDIA GeForce RTX 3060",),
+    "rx-7800xt": ("AMD Radeon RX 7800 XT",),
+    "m4": ("Apple M4",),
+    "a100": ("NVIDIA A100-SXM4-80GB",),
+    "h100": ("NVIDIA H100 80GB HBM3",),
+    "h200": ("NVIDIA H200",),
+}
+OTHERS = ("NVIDIA GeForce RTX 3060 Ti", "NVIDIA GeForce RTX 3060 Laptop GPU", "Apple M4 Pro", "NVIDIA H100 PCIe", "cpu")
+
+
+def test_every_device_is_known_by_what_its_driver_calls_it_and_has_a_price() -> None:
+    for name, device in load_devices({}).items():
+        assert running(device, 3600).money > 0
+        for reported in REPORTED.get(name, ()):
+            assert priced_as(reported, {}) == device
+        assert (name in REPORTED) == (device.reported is not None)
+    for reported in OTHERS:
+        assert priced_as(reported, {}) is None
+
+
+def test_a_user_may_say_what_a_device_is_called(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("devices: {m4: {reported: 'Apple M4( Pro)?$'}}")
+    found = priced_as("Apple M4 Pro", {"BLOOMERY_DEVICES": str(mine)})
+    assert found is not None
+    assert found.name == "m4"
+
+
 def test_a_device_that_is_not_there_is_answered_with_the_nearest() -> None:
     for name, hint in (("h10", "'h100'"), ("RTX_3060", "'rtx-3060'"), ("rx7800", "'rx-7800xt'")):
         with pytest.raises(BloomeryError, match=hint):
@@ -161,6 +190,7 @@ def test_the_user_s_file_is_laid_over_the_table(tmp_path: Path) -> None:
         ("devices: {h100: {utilisation: 0}}", "devices.h100.utilisation", "greater than 0"),
         ("devices: {h100: {utilisation: 140%}}", "devices.h100.utilisation", "more than the whole"),
         ("devices: {h100: {memory: 3 parsecs}}", "devices.h100.memory", "parsecs"),
+        ("devices: {h100: {reported: '('}}", "devices.h100.reported", "regular expression"),
         ("devices: {new: {watts: 5}}", "devices.new.peak_flops", "required"),
         ("devices: {h100: 5}", "devices.h100", "not a mapping"),
         ("devices: 5", "devices", "not a mapping"),

@@ -301,6 +301,42 @@ def test_different_items_are_never_paired() -> None:
 # Words
 
 
+@pytest.mark.parametrize("as_", ["difference", "ratio"])
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("aggregate", ["mean", "worst"])
+def test_an_exact_tie_on_all_items_shows_no_spread(as_: str, seeds: int, aggregate: str) -> None:
+    values = texts(0.0)
+    same = [over(values, seed, who) for who in ("candidate", "control") for seed in range(seeds)]
+    equal = 1.0 if as_ == "ratio" else 0.0
+    asked: dict[str, Any] = {"relative_to": "control", "as": as_, "value": equal, "aggregate": aggregate}
+    for op, status in (("<=", "pass"), ("<", "fail"), (">", "fail")):
+        plain = one(condition(op=op, **asked), same)
+        assert (plain.status, plain.value, plain.interval) == (status, equal, None)
+        sure = one(condition(op=op, **asked, confidence=0.95), same)
+        assert (sure.status, sure.interval, sure.bound) == ("inconclusive", None, None)
+        for result in (plain, sure):
+            assert "both are alike to the last bit on all 60 items" in result.reason
+            assert "better" not in result.words
+            assert "worse" not in result.words or (op == "<=" and result is plain)
+    # The least disagreement on one item is a spread, and a narrow one.
+    nearly = [over([values[0] + 1e-3, *values[1:]], seed) for seed in range(seeds)] + same[seeds:]
+    found = one(condition(op="<=", **asked), nearly)
+    assert found.interval is not None
+    assert found.interval.high - found.interval.low < 1e-3
+    assert "alike" not in found.reason
+
+
+def test_a_tie_on_yes_no_items_keeps_its_interval() -> None:
+    right = [1.0] * 30 + [0.0] * 10
+    both = [over([x / 10 for x in right], who=who) for who in ("candidate", "control")]
+    both = [replace(m, items=Items("val", tuple(right), (1.0,) * 40), value=0.75) for m in both]
+    found = one(condition(relative_to="control", **{"as": "difference"}, value=0, confidence=0.95), both)
+    assert found.interval is not None
+    assert found.interval.low < 0 < found.interval.high
+    assert found.status == "inconclusive"
+    assert "alike" not in found.reason
+
+
 def test_not_worse_is_not_called_better() -> None:
     gate = condition(relative_to="control", value=0, **{"as": "difference"})
     cases = {"better": -0.1, "not worse": -0.001, "worse": 0.1}

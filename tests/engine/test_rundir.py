@@ -84,8 +84,8 @@ def test_provenance_names_the_commit_of_the_plan_s_own_repository(tmp_path: Path
     git("add", "plan.yaml")
     git("commit", "-q", "-m", "plan")
     assert commit_of(plan) == git("rev-parse", "HEAD")
-    assert provenance(plan, device="cpu", threads=1)["dirty"] is False
+    assert provenance(plan, device="cpu", threads=1, precision="fp32")["dirty"] is False
     plan.write_text("changed")
-    known = provenance(plan, device="cpu", threads=1)
+    known = provenance(plan, device="cpu", threads=1, precision="fp32")
     assert known["dirty"] is True
     assert {"bloomery", "python", "torch", "processor", "threads", "device", "argv"} <= set(known)

@@ -93,6 +93,21 @@ _EDITS: list[tuple[str, str, str, str, str]] = [
     # Conditions
     ("unknown-metric", "metric: train/plateau", "metric: train/plato", "28:", "nothing measures train/plato"),
     ("unknown-quantity", "text/perplexity", "text/perplexty", "35:", "did you mean 'text/perplexity'?"),
+    (
+        "no-split-to-validate-on",
+        "      tokens: 1M tok",
+        "      tokens: 1M tok\n      validation: {split: valid}",
+        "21:20",
+        "did you mean 'val'?",
+    ),
+    (
+        "patch-no-split-to-validate-on",
+        "{optimizer.lr: 0.04}",
+        "{validation.split: vla}",
+        "29:",
+        "'corpus' has no split 'vla'",
+    ),
+    ("checkpoint-of-another-shape", "{optimizer.lr: 0.04}", "{model.width: 320}", "30:", "goes on from the state of"),
     ("no-metric-name", "text/perplexity", "Text-Loss", "35:", "no metric name"),
     (
         "duplicate-condition",

@@ -24,6 +24,10 @@ class Schedule(Closed):
     warmup: str = "5%"
 
 
+class Validation(Closed):
+    split: str = "dev"
+
+
 class Model(Closed):
     layers: int = Field(ge=1)
     width: int = 64
@@ -35,6 +39,7 @@ class PretrainConfig(Closed):
     data: Any = "corpus"
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    validation: Validation = Validation()
 
 
 class Pretrain:
@@ -42,7 +47,7 @@ class Pretrain:
         return PretrainConfig
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        names = ("train/loss", "train/plateau", "train/tokens_per_second", "val/loss")
+        names = ("train/loss", "train/plateau", "train/tokens_per_second", "train/non_finite", "val/loss")
         return {name: Emitted() for name in names}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
@@ -54,6 +59,11 @@ class Pretrain:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, PretrainConfig)
         return tuple(config.data) if isinstance(config.data, dict) else (config.data,)
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        assert isinstance(before, PretrainConfig)
+        assert isinstance(after, PretrainConfig)
+        return "another width" if before.model.width != after.model.width else ""
 
 
 class EvaluateConfig(Closed):
@@ -75,6 +85,9 @@ class Evaluate:
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         return ()
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
 
 
 class PerplexityConfig(Closed):

@@ -85,6 +85,27 @@ def test_warnings_tell_what_to_look_at(edits: list[tuple[str, str]], said: str) 
     assert said in the_warning(*edits)
 
 
+@pytest.mark.parametrize(
+    ("asked", "warned"),
+    [
+        ("op: '>', value: 0", False),
+        ("op: '==', value: 0", False),
+        ("op: '!=', value: 0", False),
+        ("op: '>=', value: 0.5", False),
+        ("op: '==', value: 1", True),
+        ("op: '>=', value: 1", True),
+        ("op: '<', value: 1", True),
+        ("op: '>', value: 50%", True),
+        ("op: '>=', value: 1, aggregate: worst", False),
+    ],
+)
+def test_a_flag_that_one_seed_of_two_raises(asked: str, warned: bool) -> None:
+    """One of two seeds diverged: 0.5 is judged as 1 is exactly where nothing is warned about."""
+    edit = ('metric: train/plateau, op: ">=", value: 1}', f"metric: train/non_finite, {asked}}}")
+    assert ("`> 0` asks whether any seed" in "".join(map(str, report(edit).warnings))) == warned
+    assert report(edit, ("seeds: [0, 1]", "seeds: [0]")).warnings == ()
+
+
 def test_the_control_that_nobody_speaks_of_does_not_run() -> None:
     assert "so it does not run" in the_warning(("relative_to: control", "relative_to: baseline:*"))
 

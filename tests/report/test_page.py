@@ -1,6 +1,7 @@
 """The page as a stranger's browser would take it."""
 
 import itertools
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -147,3 +148,17 @@ def test_report_is_written_with_its_twin(folders, tmp_path):
     assert written.read_text() == page(RunView.read(folder))
     assert (folder / "report.md").read_text().startswith("# Not finished: tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["events.jsonl", "report.html", "report.md"]
+
+
+def test_what_was_allowed_to_change_is_a_warning(folders, tmp_path, pages):
+    folder = shutil.copytree(folders["interrupted"], tmp_path / "run")
+    resumed = {"event": "resumed", "time": "2026-11-20T10:00:00.000+00:00", "allowed_changes": ["device", "world"]}
+    with (folder / "events.jsonl").open("w") as log:
+        lines = (folders["interrupted"] / "events.jsonl").read_text().splitlines()
+        log.write("\n".join([*lines[:-1], json.dumps(resumed)]) + "\n")
+    text = page(RunView.read(folder))
+    warned = re.findall(r'<p class="amendment">([^<]*allowed to find changed[^<]*)', text.split('id="environment"')[1])
+    assert len(warned) == 1
+    assert "device, world" in warned[0]
+    assert "allowed to find changed: device, world" in markdown(RunView.read(folder))
+    assert "allowed to find changed" not in pages["interrupted"]

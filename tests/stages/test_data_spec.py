@@ -32,6 +32,13 @@ def test_an_on_demand_split_is_found_wherever_a_plan_names_it() -> None:
         assert spec.for_plan(plan).wanted == {"notes": ("test",)}
 
 
+def test_an_on_demand_split_that_a_stage_validates_on_is_made() -> None:
+    spec = parse_data({"tokenizer": BYTES, "corpus": {"source": "stdlib"}})
+    for settings in ({"validation": {"split": "test"}}, {"validation.split": "test"}):
+        assert spec.for_plan({"stages": [{"config": settings}]}).wanted == {"corpus": ("test",)}
+    assert spec.for_plan({"stages": [{"config": {"validation": {"split": "dev"}}}]}).wanted == {}
+
+
 def test_shares_replace_the_default_rule() -> None:
     split = {"train": "80%", "val": "8%", "tune": 0.04, "test": "2/25"}
     data = {

@@ -10,7 +10,7 @@ from tiny import CONFIG, Trained, context, pretrain, settings
 from bloomery.data.mix import Batches
 from bloomery.data.prepared import Prepared
 from bloomery.engine.stage import Stopped
-from bloomery.errors import ArtifactError
+from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.measure import Tally
 from bloomery.stages import models, training
 from bloomery.stages.pretrain import Pretrain, Settings
@@ -132,3 +132,33 @@ def test_it_validates_on_a_part_of_its_own_data() -> None:
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         settings(**changes)
+
+
+MODEL = {"layers": 1, "width": 16, "heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"optimizer": {"lr": 0.3}, "tokens": 640, "schedule": {"name": "warm_restart"}}, ""),
+        ({}, {"optimizer": {"name": "muon"}}, "another optimiser: adamw, then muon"),
+        ({"optimizer": {"name": "muon"}}, {}, "another optimiser: muon, then adamw"),
+        ({}, {"model": MODEL | {"rope_theta": 500.0}}, ""),
+        ({}, {"model": MODEL | {"layers": 2}}, "another shape"),
+        ({}, {"model": MODEL | {"kv_heads": 1}}, "another shape"),
+        ({}, {"model": MODEL | {"tie_embeddings": False}}, "another shape: 0 numbers in head, then 4,112"),
+    ],
+)
+def test_a_state_fits_exactly_where_training_goes_on_from_it(
+    before: dict[str, object], after: dict[str, object], said: str, data: Prepared, tmp_path: Path
+) -> None:
+    configs = [settings(**{"tokens": 256, **changes}) for changes in (before, after)]
+    why = Pretrain().misfit(*configs)
+    assert said in why
+    assert bool(said) == bool(why)
+    first = pretrain(data, tmp_path / "first", configs[0])
+    if not said:
+        pretrain(data, tmp_path / "second", configs[1], **on(configs[1], first))
+    elif "muon, then adamw" not in said and "adamw, then muon" not in said:
+        with pytest.raises(BloomeryError):
+            pretrain(data, tmp_path / "second", configs[1], **on(configs[1], first))

@@ -49,7 +49,8 @@ class Trained:
 
 def context(data: Prepared, folder: Path, *, seed: int = 0, **more: Any) -> StageContext:
     folder.mkdir(parents=True, exist_ok=True)
-    given = {"inputs": {}, "system": "dense", "device": "cpu", "threads": 1, "who": "candidate", **more}
+    given = {"inputs": {}, "system": "dense", "device": "cpu", "threads": 1, "who": "candidate", "precision": "fp32"}
+    given |= more
     return StageContext(
         data=data.folder, workdir=folder, checkpoint=folder / "checkpoint", seed=seed, vocab=data.vocab, **given
     )

@@ -67,6 +67,8 @@ class GrowSettings(Frozen):
 class Grow:
     ran: list[tuple[str, str, int, int]] = field(default_factory=list)
     """(stage folder, who, seed, first step) of every cell that did any work."""
+    told: list[StageContext] = field(default_factory=list)
+    """What each of them was handed."""
 
     def config_model(self) -> type[BaseModel]:
         return GrowSettings
@@ -83,6 +85,9 @@ class Grow:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, GrowSettings)
         return ("corpus:train",) if config.reads else ()
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
 
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         assert isinstance(config, GrowSettings)
@@ -103,6 +108,7 @@ class Grow:
         before = steps_before(ctx)
         value = value_in(ctx.inputs["model"].path) if "model" in ctx.inputs else 0.0
         step = 0
+        self.told.append(ctx)
         if ctx.continue_from is not None:
             value = value_in(ctx.continue_from)
         saved = ctx.checkpoint / "value.json"
@@ -154,6 +160,9 @@ class Judge:
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         return ()
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
 
     def cost(self, config: BaseModel, *, system: str, vocab: int) -> Cost:
         return Cost()
@@ -304,10 +313,12 @@ class Bench:
         observe: Callable[[Event], None] = lambda event: None,
         signalled: Callable[[], bool] = lambda: False,
         furnace: Furnace | None = None,
+        device: str = "cpu",
+        allow_changed: tuple[str, ...] = (),
     ) -> Ran:
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = furnace or Furnace()
-        how = Launch(self.runs, "cpu", 1, observe, signalled)
+        how = Launch(self.runs, device, 1, observe, signalled, allow_changed)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

@@ -16,10 +16,12 @@ from rich.markup import escape
 
 from bloomery.cli.console import console
 from bloomery.cli.planning import load_plan, refuse
+from bloomery.engine.resuming import check_known
 
 
-def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) -> int:
+def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, allow_changed: list[str]) -> int:
     """Check, then launch; write the report whatever came of it; say what to do next."""
+    check_known(allow_changed)
     threads = threads or _cores()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     screen = console()
@@ -34,7 +36,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     chosen = choose_device(device)
     display = Display(screen, wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
-        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught))
+        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught), tuple(allow_changed))
         folder = how.folder(loaded)
         where = escape(str(folder))
         screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)
@@ -45,7 +47,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        again = _again(plan, overrides, runs)
+        again = _again(plan, overrides, runs, device)
         screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
     _close(screen, folder)
     if outcome.reason:
@@ -87,7 +89,7 @@ def register(plan: str, amend: str | None, runs: Path) -> None:
     with Lock(folder):
         record = write()
         events = folder / "events.jsonl"
-        if identity(record.event()) not in History(read_events(events)).seen:
+        if identity(record.event()) not in History(read_events(events), events).seen:
             EventLog(events).write(**record.event())
     print(f"{'registered' if amend is None else 'amended'} {loaded.plan.name} as {record.digest[:12]}")
     if record.changed:
@@ -119,8 +121,10 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _again(plan: str, overrides: list[str], runs: Path) -> str:
+def _again(plan: str, overrides: list[str], runs: Path, device: str) -> str:
     words = [shlex.quote(plan)] + [f"--set {shlex.quote(override)}" for override in overrides]
     if runs != Path("runs"):
         words.append(f"--runs {shlex.quote(str(runs))}")
+    if device != "auto":
+        words.append(f"--device {shlex.quote(device)}")
     return " ".join(words)

@@ -122,11 +122,19 @@ def run(
     runs: RunsOption = RUNS,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 0,
+    allow_changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-changed",
+            metavar="KEY",
+            help="Go on though this has changed: device, data, world or batch. Recorded. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Run a plan, or go on with one that was interrupted."""
     from bloomery.cli import running
 
-    raise typer.Exit(running.run(plan, set or [], runs, device, threads))
+    raise typer.Exit(running.run(plan, set or [], runs, device, threads, allow_changed or []))
 
 
 @app.command()

@@ -2,16 +2,19 @@
 
 A price: seconds = flops / (peak x utilisation), kWh = watts x hours / 1000, money = rent per hour, or electricity where
 the device is owned. It is a plan, not a promise. The ledger counts what the events count, so a resumed run keeps its
-spending: `spent` lines are increments, `budget_spent` lines totals, and the larger of the two is believed.
+spending: `spent` lines are increments, `budget_spent` lines totals, and the larger of the two is believed. Memory and
+disk are not spent but held (see gauge.py): their caps are about this process and the folder as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from bloomery.engine.devices import Device
+from bloomery.engine.events import FAULTS, illegible
 from bloomery.engine.stage import Cost
 from bloomery.plan.schema import Budget
 from bloomery.plan.units import format_bytes
@@ -41,6 +44,14 @@ class Amounts:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Amounts:
         return Amounts(**{name: float(data.get(name) or 0.0) for name in AMOUNTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes: of the whole run, and of one stage's own."""
+
+    run: float
+    stage: float
 
 
 AMOUNTS = tuple(one.name for one in fields(Amounts))
@@ -111,6 +122,8 @@ class Ledger:
     planned: Amounts = Amounts()
     _total: Amounts = Amounts()
     _by_stage: dict[str, Amounts] = field(default_factory=dict[str, Amounts])
+    _held: dict[str, float] = field(default_factory=dict[str, float])
+    _held_by_stage: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     @staticmethod
     def restore(
@@ -119,17 +132,24 @@ class Ledger:
         *,
         stage_caps: Mapping[str, Budget] | None = None,
         device: Device | None = None,
+        file: str | Path = "events.jsonl",
     ) -> Ledger:
-        """The ledger that a run's events leave behind."""
+        """The ledger that a run's events leave behind. Raises ArtifactError with the line of `file` at fault."""
         ledger = Ledger(caps, stage_caps or {}, device)
         floor = Amounts()
-        for event in events:
+        for line, event in enumerate(events, start=1):
+            if event["event"] not in ("budget_planned", "spent", "budget_spent"):
+                continue
+            try:
+                amounts = Amounts.from_json(event)
+            except FAULTS as error:
+                raise illegible(event, f"{file}:{line}", error) from error
             if event["event"] == "budget_planned":
-                ledger.planned = Amounts.from_json(event)
+                ledger.planned = amounts
             elif event["event"] == "spent":
-                ledger.spend(stage=str(event.get("stage", "")), **Amounts.from_json(event).to_json())
-            elif event["event"] == "budget_spent":
-                floor = floor.at_least(Amounts.from_json(event))
+                ledger.spend(stage=str(event.get("stage", "")), **amounts.to_json())
+            else:
+                floor = floor.at_least(amounts)
         ledger._total = ledger._total.at_least(floor)
         return ledger
 
@@ -151,20 +171,28 @@ class Ledger:
         if stage:
             self._by_stage[stage] = self._by_stage.get(stage, Amounts()) + spent
 
+    def hold(self, stage: str, *, memory: Held | None = None, disk: Held | None = None) -> None:
+        """What is held now; of memory the peak."""
+        for what, held in (("memory", memory), ("disk", disk)):
+            if held is not None:
+                self._held[what], self._held_by_stage[stage, what] = held.run, held.stage
+
     @property
     def spent(self) -> dict[str, float]:
-        """{tokens, flops, seconds, money, kwh}: what a `budget_spent` event says."""
-        return self._total.to_json()
+        """{tokens, flops, seconds, money, kwh}, and the bytes held: what a `budget_spent` event says."""
+        return self._total.to_json() | {f"{what}_bytes": held for what, held in self._held.items()}
 
     def spent_in(self, stage: str) -> dict[str, float]:
         return self._by_stage.get(stage, Amounts()).to_json()
 
     def exceeded(self, stage: str = "") -> str | None:
         """The first cap that is exceeded, of the run or of this stage, in words; None while there is room."""
-        for reason in _over(self._total, self.caps, "spent"):
+        for reason in (*_over(self._total, self.caps, "spent"), *_over_held(self._held, self.caps)):
             return reason
         if stage in self.stage_caps:
-            for reason in _over(self._by_stage.get(stage, Amounts()), self.stage_caps[stage], "spent"):
+            caps, own = self.stage_caps[stage], self._by_stage.get(stage, Amounts())
+            held = {what: size for (of, what), size in self._held_by_stage.items() if of == stage}
+            for reason in (*_over(own, caps, "spent"), *_over_held(held, caps)):
                 return f"stage {stage}: {reason}"
         return None
 
@@ -178,6 +206,12 @@ def _over(amounts: Amounts, caps: Budget, verb: str) -> Iterable[str]:
     ):
         if cap is not None and amount > cap:
             yield f"{what}: {amount:,.6g} {unit} {verb}, the cap is {cap:,.6g} {unit}"
+
+
+def _over_held(held: Mapping[str, float], caps: Budget) -> Iterable[str]:
+    for what, cap, where in (("memory", caps.memory, "at the peak"), ("disk", caps.disk, "in the run folder")):
+        if cap is not None and (size := held.get(what, 0.0)) > cap:
+            yield f"{what}: {about_bytes(size)} {where}, the cap is {format_bytes(cap)}"
 
 
 def about_bytes(amount: float) -> str:

@@ -106,6 +106,8 @@ def context(session: Session, job: Job, meter: Meter, watch: Watch) -> StageCont
         who=job.who,
         device=session.device,
         threads=session.threads,
+        precision=session.precision,
+        allow_changed=session.allow_changed,
         vocab=session.data.vocab if session.data else 0,
         system=job.system,
         continue_from=job.continue_from.path if job.continue_from else None,

@@ -7,6 +7,7 @@ needs, and utilisation outside 0 to 1. Nothing here measures: a caller that has 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
@@ -41,6 +42,8 @@ class Device(BaseModel):
     usd_per_hour: Money | None = None
     """Rented; None where it is usually owned."""
     usd_per_kwh: Money
+    reported: re.Pattern[str] | None = None
+    """What the driver calls it, as a regular expression: how a run finds out what it runs on."""
 
     def flops_per_second(self, dtype: str = "bf16") -> float:
         """What training reaches: peak times utilisation. A dtype that the device lacks runs as its slowest."""
@@ -81,6 +84,14 @@ def find_device(name: str, environment: Mapping[str, str] = os.environ) -> Devic
             nearest(name.lower().replace("_", "-"), devices) or f"add it in a file named by {VARIABLE}",
         )  # fmt: skip
     return devices[name]
+
+
+def priced_as(reported: str, environment: Mapping[str, str] = os.environ) -> Device | None:
+    """The device that a driver reports by this name; None where the table has no such."""
+    for device in load_devices(environment).values():
+        if device.reported is not None and device.reported.search(reported):
+            return device
+    return None
 
 
 def _device(source: str, name: str, figures: Any, usd_per_kwh: Any) -> Device:

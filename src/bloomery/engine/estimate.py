@@ -1,7 +1,10 @@
 """From measurements to the number that a condition compares, and its intervals: over seeds, and over items.
 
 The wider of the two counts. It refuses an interval where neither items nor three seeds give a spread. Items whose sums
-do not make up the measured value (a perplexity beside sums of nats) are set aside.
+do not make up the measured value (a perplexity beside sums of nats) are set aside. Where both parties agree to the last
+bit on every item, there is no interval either: these items cannot tell the two apart, and an interval that took them
+for independent would say that they may differ, one of no width that they never do. (Yes/no items have one all the same:
+that of Bonett and Price, which is sound without a single disagreement.)
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ class Sample:
         both = [one for pair in self.pairs for one in (pair.judged, pair.reference) if one is not None]
         return min(len(one.items.sums) if one.items else one.n for one in both)
 
+    @property
+    def tied(self) -> bool:
+        """Whether judged and reference are alike to the last bit on every item of every seed."""
+        both = [(_usable(pair.judged), pair.reference and _usable(pair.reference)) for pair in self.pairs]
+        return all(items is not None and items == other for items, other in both)
+
     def mean_interval(self, level: float) -> Interval | None:
         """For the mean over seeds: the wider of the intervals over items and over seeds."""
         over_items = self._over_items(self.pairs, level)
@@ -90,6 +99,8 @@ class Sample:
             ]
             if len(both) == len(pairs) and (interval := paired_interval(both, self.comparison, level)):
                 return interval
+            if len(both) == len(pairs) and all(items == other for items, other in both):
+                return None
         if len(pairs) > 1:
             single = self.seed_intervals(level)
             return None if single is None else mean_of_bounds(single)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bloomery.errors import ArtifactError
 
 Event = dict[str, Any]
+
+FAULTS = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading an event raises where it is JSON, and not what we wrote."""
 
 
 class EventLog:
@@ -65,13 +69,28 @@ def read_events(file: Path) -> list[Event]:
     return events
 
 
+def illegible(event: Mapping[str, Any], where: str, error: Exception) -> ArtifactError:
+    """The one error for an event that lacks a field, or holds something else in it. where: `events.jsonl:7`."""
+    missing = error.args[0] if isinstance(error, KeyError) else None
+    if isinstance(missing, str):
+        what = f"lacks '{missing}'"
+    elif missing is not None:
+        what = f"speaks of {missing}, of which no event before it tells"
+    else:
+        what = f"cannot be read ({error})"
+    return ArtifactError(
+        where, f"the event '{event['event']}' {what}", "an event as Bloomery writes it",
+        "restore the line from a backup; without one delete it and all after it: a run does that again",
+    )  # fmt: skip
+
+
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _event(line: bytes) -> Event:
     event = json.loads(line)
-    if not isinstance(event, dict) or "event" not in event:
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise ValueError("not an event")
     return event
 

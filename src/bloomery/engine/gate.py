@@ -245,7 +245,7 @@ def _decide(
         alternative=alternative,
         words=f"{sentence(condition, metric, reference, confidence)}: "
         f"{_found(value, interval, sample)}, {finding or status}",
-        reason="; ".join(part for part in (reason, _shared(sample, references)) if part),
+        reason="; ".join(part for part in (reason, _tied(sample, interval), _shared(sample, references)) if part),
     )  # fmt: skip
 
 
@@ -313,6 +313,12 @@ def _found(value: float, interval: Interval | None, sample: Sample) -> str:
     seeds = len(sample.pairs)
     shown = "" if interval is None else f" [{interval.low:.6g}, {interval.high:.6g}]"
     return f"{value:.6g}{shown} over {seeds} seed{'s' if seeds > 1 else ''} and n of {sample.n}"
+
+
+def _tied(sample: Sample, interval: Interval | None) -> str:
+    if interval is not None or not sample.tied:
+        return ""
+    return f"both are alike to the last bit on all {sample.n} items, which cannot tell the two apart"
 
 
 def _shared(sample: Sample, references: Sequence[Measurement]) -> str:

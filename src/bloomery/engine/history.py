@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.engine.artifact import Artifact, unseal
-from bloomery.engine.events import Event
+from bloomery.engine.events import FAULTS, Event, illegible
 from bloomery.errors import ArtifactError
 from bloomery.measure import Measurement
 
@@ -54,9 +54,11 @@ class Cell:
 
 
 class History:
-    """An index over events. `add` keeps it current."""
+    """An index over events. `add` keeps it current.
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    file: where they stand, one a line. Raises ArtifactError with the line of an event that lacks what it must have."""
+
+    def __init__(self, events: Iterable[Event] = (), file: str | Path = "events.jsonl") -> None:
         self.cells: dict[CellKey, Cell] = {}
         self.attempts: dict[str, dict[str, int]] = defaultdict(dict)
         """{stage: {stage fingerprint: attempt}}"""
@@ -74,8 +76,11 @@ class History:
         self.spent: dict[CellKey, dict[str, float]] = defaultdict(lambda: {"tokens": 0.0, "flops": 0.0, "seconds": 0.0})
         self.seen: set[tuple[Any, ...]] = set()
         self.resumed = False
-        for event in events:
-            self.add(event)
+        for line, event in enumerate(events, start=1):
+            try:
+                self.add(event)
+            except FAULTS as error:
+                raise illegible(event, f"{file}:{line}", error) from error
 
     def add(self, event: Event) -> None:
         name = event["event"]

@@ -13,15 +13,17 @@ from typing import Any
 from bloomery.engine.adopting import Inputs
 from bloomery.engine.artifact import write_atomically
 from bloomery.engine.budget import Ledger
-from bloomery.engine.devices import find_device, load_devices
+from bloomery.engine.devices import VARIABLE, Device, find_device, load_devices, priced_as
 from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
+from bloomery.engine.resuming import begun_with, check_data, check_device, check_known, precision_note
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
-from bloomery.engine.session import Data, Observer, Session
-from bloomery.errors import ArtifactError
+from bloomery.engine.session import Data, Meter, Observer, Session
+from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
 from bloomery.plan.load import Loaded, resolve
 
@@ -35,6 +37,8 @@ class Launch:
     threads: int
     observe: Observer
     signalled: Callable[[], bool]
+    allow_changed: tuple[str, ...] = ()
+    """What a resumed run may find changed: keys of engine.resuming.CHANGES."""
 
     def folder(self, loaded: Loaded) -> Path:
         return run_folder(self.root, loaded.plan.name, loaded.overrides)
@@ -42,14 +46,17 @@ class Launch:
 
 def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     """Run `loaded`, or go on with it. Raises BloomeryError before anything is written where it must not start."""
+    check_known(how.allow_changed)
     folder = how.folder(loaded)
     inputs = Inputs(loaded, folder, how.root)
     _look_for_files(loaded)
     inputs.look()
+    device, unpriced = _priced(loaded, how.device)
     with Lock(folder):
         events = read_events(folder / "events.jsonl")
-        threads = _threads_of(events) or how.threads
-        history = History(events)
+        history = History(events, folder / "events.jsonl")
+        check_device(events, how.device, str(folder), how.allow_changed)
+        native = load("bloomery.stages.training:native_precision")(how.device)
         session = Session(
             folder=folder,
             catalogue=catalogue,
@@ -59,19 +66,25 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
                 loaded.plan.budget,
                 events,
                 stage_caps={stage.id: stage.budget for stage in resolve(loaded).stages},
-                device=load_devices().get(how.device),
+                device=device,
+                file=folder / "events.jsonl",
             ),
+            gauge=Gauge(folder),
             data=None,
             device=how.device,
-            threads=threads,
+            threads=begun_with(events, "threads") or how.threads,
+            precision=begun_with(events, "precision") or native,
             observe=how.observe,
             signalled=how.signalled,
+            allow_changed=how.allow_changed,
         )
         _register(loaded, session)
         _open(loaded, session, how.root, resumed=history.resumed)
+        for note in filter(None, (precision_note(session.precision, native, session.device), unpriced)):
+            session.emit("note", text=note)
         if loaded.plan.data:
-            session.data = _prepare(loaded, session, how.root)
-        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
+            session.data = _prepare(loaded, session, how.root, events)
+        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, device or find_device("cpu")).first_walk.to_json())
         session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
         for name in loaded.plan.inputs:
             session.adopted[name] = inputs.take(name)
@@ -86,12 +99,23 @@ def _look_for_files(loaded: Loaded) -> None:
         load("bloomery.stages.prepare:planned_vocab")(spec, [loaded.source.parent])
 
 
-def _threads_of(events: list[Event]) -> int | None:
-    """Another number of threads is another run, so a resumed one keeps what it began with."""
-    for event in events:
-        if event["event"] == "run_opened":
-            return int(event["provenance"]["threads"])
-    return None
+def _priced(loaded: Loaded, device: str) -> tuple[Device | None, str]:
+    """The device's place in the price table, or a note that it has none. Raises BloomeryError where money is capped."""
+    if device in load_devices():
+        return find_device(device), ""
+    reported = load("bloomery.train.device:reported_name")(device)
+    if found := priced_as(reported):
+        return found, ""
+    what = f"{device} ({reported}) has no price"
+    hint = f"give it one in a file named by {VARIABLE}, with `reported` for what its driver calls it"
+    caps = {"budget.money": loaded.plan.budget.money}
+    caps |= {f"stages.{stage.id}.budget.money": stage.budget.money for stage in resolve(loaded).stages}
+    for path, cap in caps.items():
+        if cap is not None:
+            raise BloomeryError(
+                loaded.where(path), f"a cap on money, and {what}", f"one of {', '.join(load_devices())}", hint
+            )
+    return None, f"{what}, so money and energy are not counted; {hint}"
 
 
 def _register(loaded: Loaded, session: Session) -> None:
@@ -128,13 +152,19 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
         "mode": "exploratory" if loaded.exploratory else "confirmatory",
         "overrides": dict(override.split("=", 1) for override in loaded.overrides),
         "plan_text": loaded.text,
-        "provenance": provenance(loaded.source, device=session.device, threads=session.threads),
+        "provenance": provenance(
+            loaded.source, device=session.device, threads=session.threads, precision=session.precision
+        ),
     }
-    session.emit("resumed" if resumed else "run_opened", **facts)
+    if resumed:
+        session.emit("resumed", allowed_changes=list(session.allow_changed), **facts)
+    else:
+        session.emit("run_opened", **facts)
 
 
-def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
-    """Prepared data lies beside the runs and is shared by all that ask for the same."""
+def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) -> Data:
+    """Prepared data lies beside the runs and is shared by all that ask for the same. Its seconds belong to no stage."""
+    meter = Meter(session, stage="", doing="data")
     prepare = load("bloomery.stages.prepare:prepare_for_run")
     facts, data = prepare(
         loaded.plan.data,
@@ -143,5 +173,8 @@ def _prepare(loaded: Loaded, session: Session, root: Path) -> Data:
         plan=loaded.raw,
         roots=[loaded.source.parent],
     )
-    session.emit("data_ready", once=True, **facts)
+    meter.spend()
+    meter.write()
+    same = check_data(before, facts["digest"], loaded.digest, str(session.folder), session.allow_changed)
+    session.emit("data_ready", once=same, **facts)
     return Data(*data)

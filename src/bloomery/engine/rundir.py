@@ -76,8 +76,8 @@ class Lock:
         os.close(self._descriptor)
 
 
-def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any]:
-    """Versions, hardware and commit, for the events. Imports nothing heavy."""
+def provenance(plan_source: Path, *, device: str, threads: int, precision: str) -> dict[str, Any]:
+    """Versions, hardware and commit, for the events. Imports nothing heavy. precision: what `auto` means."""
     commit, dirty = _git(plan_source.parent)
     return {
         "bloomery": __version__,
@@ -90,6 +90,7 @@ def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any
         "processor": processor(),
         "threads": threads,
         "device": device,
+        "precision": precision,
         "argv": sys.argv,
     }
 

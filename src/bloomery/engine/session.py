@@ -13,6 +13,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.budget import Ledger
 from bloomery.engine.discover import Catalogue
 from bloomery.engine.events import Event, EventLog
+from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import Cell, History, identity
 from bloomery.engine.stage import StopReason
 from bloomery.measure import Measurement
@@ -39,11 +40,15 @@ class Session:
     log: EventLog
     history: History
     ledger: Ledger
+    gauge: Gauge
     data: Data | None
     device: str
     threads: int
+    precision: str
+    """bf16 or fp32: what `precision: auto` means, from the run's first step to its last."""
     observe: Observer
     signalled: Callable[[], bool]
+    allow_changed: tuple[str, ...] = ()
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
     """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
     adopted: dict[str, Artifact] = field(default_factory=dict)
@@ -70,6 +75,7 @@ class Session:
     def stop_reason(self) -> StopReason | None:
         if self.signalled():
             return "signal"
+        self.gauge.look(self.ledger, self.stage)
         return "budget" if self.ledger.exceeded(self.stage) else None
 
 
@@ -92,6 +98,7 @@ class Meter:
             self.write()
 
     def write(self) -> None:
+        self._session.gauge.look(self._session.ledger, self._session.stage, now=True)
         self._session.emit("spent", sync=False, **self._cell, **self._unwritten)
         self._unwritten = dict.fromkeys(self._unwritten, 0.0)
         self._written = time.monotonic()

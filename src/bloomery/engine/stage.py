@@ -68,8 +68,12 @@ class StageContext:
     who: str
     device: str
     threads: int
+    precision: str
+    """bf16 or fp32: what `precision: auto` means in this run."""
     vocab: int
     system: str
+    allow_changed: tuple[str, ...] = ()
+    """What of its checkpoint's signature a resumed cell may find changed (train.loop.fit)."""
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
     record: Callable[[Measurement], None] = lambda measurement: None
@@ -117,6 +121,7 @@ class Stage(Protocol):
     def produces(self, config: BaseModel) -> Mapping[str, str]: ...
     def accepts(self, config: BaseModel) -> Mapping[str, bool]: ...
     def fits_on(self, config: BaseModel) -> tuple[str, ...]: ...
+    def misfit(self, before: BaseModel, after: BaseModel) -> str: ...
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         """May import torch (meta device); nothing is trained. `model`: the settings of the model that comes in; only a
         kind that trains and has no `model` of its own is told."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bloomery.engine.events import read_events
+from bloomery.engine.events import FAULTS, illegible, read_events
 from bloomery.engine.store_rows import Row, measurement_of, rows_of
 from bloomery.errors import ArtifactError, nearest
 from bloomery.measure import Measurement
@@ -230,11 +230,25 @@ def _run_folders(root: Path) -> Iterator[Path]:
             yield from _run_folders(folder)
 
 
+def _rows(run: str, file: Path) -> dict[str, list[Row]]:
+    """As rows_of. Raises ArtifactError with the first line that lacks what it must have."""
+    events = read_events(file)
+    try:
+        return rows_of(run, events)
+    except FAULTS:
+        for line, event in enumerate(events, start=1):
+            try:
+                rows_of(run, [event])
+            except FAULTS as error:
+                raise illegible(event, f"{file.name}:{line}", error) from error
+        raise
+
+
 def _index_run(index: sqlite3.Connection, root: Path, run: str, stamp: tuple[int, int]) -> None:
     rows: dict[str, list[Row]]
     try:
-        rows = rows_of(run, read_events(root / run / EVENTS))
-    except (ArtifactError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        rows = _rows(run, root / run / EVENTS)
+    except (ArtifactError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         rows = {"runs": [(run, "", "", "", "damaged", None, "", "", reason)]}
     rows["runs"] = [(*row, *stamp) for row in rows["runs"]]

@@ -33,6 +33,10 @@ class KindInfo(Protocol):
         """The parts of data (`corpus:train`) that this stage learns from; no suite may judge one of them."""
         ...
 
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        """Why a final state of `before` cannot be gone on from with `after`: `another shape: ...`; empty if it can."""
+        ...
+
 
 class SuiteInfo(Protocol):
     def config_model(self) -> type[BaseModel]: ...

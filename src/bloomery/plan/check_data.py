@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from bloomery.errors import BloomeryError, PlanError, Problems, nearest
 from bloomery.plan import metrics
 from bloomery.plan.check_stages import parse_reference
@@ -42,6 +44,7 @@ def check(look: Look) -> None:
         _input(look, name)
     for placed in look.stages:
         _mixture(look, placed)
+        _validation(look, placed)
     _fitted_on(look)
     _budgets(look)
 
@@ -125,6 +128,31 @@ def _mixture(look: Look, placed: Placed) -> None:
     if abs(total - 1) > 1e-6 and (not offered or placed.id in look.config):
         written = ", ".join(f"{name} {share:g}" for name, share in shares.items())
         look.problem(path, f"shares that add up to {total:g}: {written}", "shares that add up to 1")
+
+
+def missing_split(look: Look, placed: Placed, config: BaseModel) -> tuple[str, str, str] | None:
+    """A stage that looks at held-out text while it trains (`validation.split`) needs the first of its sets to have it.
+
+    Returns what was found, what was expected and a hint; None where all is well."""
+    split = (config.model_dump().get("validation") or {}).get("split")
+    parts = look.catalogue.kinds()[placed.spec.kind or ""].fits_on(config)
+    name = parts[0].partition(":")[0] if parts else ""
+    known = look.splits.get(name)
+    if not isinstance(split, str) or not known or split in known:
+        return None
+    hint = closest(split, known) or f"validation: {{split: {known[-1]}}}"
+    what = f"'{placed.id}' looks at {name}:{split} while it trains, and '{name}' has no split '{split}'"
+    return what, f"one of: {', '.join(known)}", hint
+
+
+def _validation(look: Look, placed: Placed) -> None:
+    config = look.config.get(placed.id)
+    if config is None or (missing := missing_split(look, placed, config)) is None:
+        return
+    path: KeyPath = (*placed.path, "config")
+    for key in ("validation", "split"):
+        path = (*path, key) if (*path, key) in look.loaded.lines else path
+    look.problem(path, *missing)
 
 
 def _fitted_on(look: Look) -> None:

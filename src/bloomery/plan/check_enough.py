@@ -1,12 +1,15 @@
 """Whether the items and seeds of a condition are enough for the confidence that it asks for; warns where they are not.
 
 A proportion judged on n items can clear a threshold only if a perfect result on n items would (Clopper-Pearson); a
-metric without items has an interval over seeds only, from three on.
+metric without items has an interval over seeds only, from three on. train/non_finite is judged as its mean over seeds,
+the share of them that diverged: a threshold that takes one of several otherwise than all of them is warned about.
 """
 
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable, Mapping
 
 from bloomery.plan import metrics
 from bloomery.plan.look import Asked, Look, Placed
@@ -16,10 +19,16 @@ _SHARES = ("accuracy", "_rate", "_share", "survival", "retention")
 
 _FEWEST_SEEDS = 3
 
+_FLAG = "train/non_finite"
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
 
 def check(look: Look, found: Asked, placed: Placed) -> None:
     """Warn where the items or seeds that a confidence needs are known to be too few."""
     condition = found.condition
+    _any_seed(look, found, placed)
     if condition.confidence is None or not 0.5 < condition.confidence < 1:
         return
     error = (1 - condition.confidence) / found.alternatives
@@ -36,6 +45,18 @@ def check(look: Look, found: Asked, placed: Placed) -> None:
     if needed is not None and suite.items < needed:
         what = f"even a perfect result on {suite.items} items cannot clear {condition.value:g}; it takes {needed}"
         look.warn((*found.path, "value"), what, f"suites.{source}.items: {needed}, or a lower confidence")
+
+
+def _any_seed(look: Look, found: Asked, placed: Placed) -> None:
+    condition, seeds = found.condition, len(look.seeds(placed))
+    if condition.metric != _FLAG or condition.aggregate != "mean" or condition.relative_to is not None or seeds < 2:
+        return
+    compare = _COMPARE[condition.op]
+    if compare(1 / seeds, condition.value) == compare(1.0, condition.value):
+        return
+    asked = f"{condition.op} {condition.value:g}"
+    what = f"{_FLAG} is the share of seeds that diverged, and {asked} takes one of {seeds} otherwise than all"
+    look.warn((*found.path, "value"), what, "`> 0` asks whether any seed diverged, `== 0` whether none did")
 
 
 def items_needed(value: float, error: float, *, upper: bool) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.errors import BloomeryError, PlanError
+from bloomery.plan.check_data import missing_split
 from bloomery.plan.look import Look, Placed
 from bloomery.plan.patch import apply_patch, locate_stage, patched, patched_stage
 from bloomery.plan.schema import Rule
@@ -82,8 +83,27 @@ def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath) -> None
                 look.warn(at, f"'{rule.name}' changes {below} of {where} too", hint)
     if reached and all(index > look.stages.index(placed) for index in reached):
         look.warn(path, f"'{rule.name}' changes only stages that come after '{placed.id}': it cannot mend it")
+    if rule.from_ == "checkpoint":
+        for target in dict.fromkeys(reached):
+            _goes_on(look, placed, look.stages[target], rule, path)
     if rule.from_ == "start" and reached:
         _changes_nothing(look, placed, rule, path)
+
+
+def _goes_on(look: Look, placed: Placed, target: Placed, rule: Rule, path: KeyPath) -> None:
+    """A retry from the checkpoint keeps what the state is made for: its model's shape, its optimiser."""
+    before, kind = look.config.get(target.id), look.catalogue.kinds().get(target.spec.kind or "")
+    if before is None or kind is None:
+        return
+    try:
+        found = locate_stage(apply_patch(look.loaded.raw, placed.id, rule.set), target.id)
+    except PlanError:
+        return
+    after, _ = look.tried(kind.config_model(), found[1].get("config", {}) if found else {})
+    if after is not None and (why := kind.misfit(before, after)):
+        what = f"'{rule.name}' goes on from the state of '{target.id}' with {why}"
+        hint = "from: start, to train the other one anew"
+        look.problem((*path, "from"), what, "a patch that leaves the state's shape alone", hint)
 
 
 def _possible(look: Look, target: Placed, changed: Mapping[str, Any], at: KeyPath, what: str) -> None:
@@ -104,7 +124,10 @@ def _try_config(look: Look, target: Placed, config: Mapping[str, Any], at: KeyPa
     if target.id not in look.config or target.spec.kind is None:
         return  # not offered, or wrong already without the patch
     model = look.catalogue.kinds()[target.spec.kind].config_model()
-    _, errors = look.tried(model, config)
+    tried, errors = look.tried(model, config)
+    missing = missing_split(look, target, tried) if tried is not None else None
+    if missing is not None and missing != missing_split(look, target, look.config[target.id]):
+        look.problem(at, *missing)
     for error in errors[:1]:
         look.problem(at, f"in '{target.id}': {error.found}", error.expected, _shortened(error, at))
 

@@ -114,11 +114,11 @@ class Budget(Frozen):
     flops: Count | None = None
     """Floating-point operations: `1e18`."""
     memory: Bytes | None = None
-    """Peak of the process: `4 GiB`."""
+    """Peak of the process on the host: `4 GiB`. What lies on a GPU is not in it."""
     disk: Bytes | None = None
-    """Size of the run folder: `8 GiB`."""
+    """Size of the run folder: `8 GiB`. Prepared data lies beside it."""
     money: Money | None = None
-    """`2 USD`."""
+    """`2 USD`. Refused on a device that has no price."""
 
 
 class Control(Frozen):

@@ -136,9 +136,9 @@ def _samples(view: RunView) -> str:
 
 
 def _environment(view: RunView) -> str:
-    return _bullets(
-        f"{inline(str(key))}: {inline(wording.said(value))}" for key, value in view.header.provenance.items()
-    )
+    warned = [f"**{inline(words)}**" for words in story.warnings(view)]
+    known = [f"{inline(str(key))}: {inline(wording.said(value))}" for key, value in view.header.provenance.items()]
+    return _bullets([*warned, *known])
 
 
 def _commands(view: RunView) -> str:

@@ -5,11 +5,12 @@ It refuses nothing that a killed process can leave behind. An event with a name 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bloomery.engine.events import FAULTS, illegible
 from bloomery.measure import Interval, Measurement, Tally
 from bloomery.report.drafts import DraftAttempt, DraftStage
 from bloomery.report.view import (
@@ -37,6 +38,9 @@ QUIET = frozenset({"point", "measured", "sample", "budget_spent", "evaluated", "
 
 AMOUNTS = ("tokens", "flops", "seconds", "money", "kwh")
 """`spent` lines are increments, `budget_spent` lines totals; after a kill the increments may be ahead."""
+
+HELD = ("memory_bytes", "disk_bytes")
+"""Of the process that ended last, and as it left the folder."""
 
 KEEPS_STATUS = frozenset({"run_finished", "interrupted", "budget_spent", "spent", "registered", "amended"})
 """Anything else, after a run ended or was interrupted, means that it goes on."""
@@ -140,7 +144,7 @@ class _Reader:
         self.planned = _facts(event)
 
     def on_budget_spent(self, event: Facts) -> None:
-        self.spent = {name: _number(event[name]) or 0.0 for name in AMOUNTS if event.get(name) is not None}
+        self.spent = {name: _number(event[name]) or 0.0 for name in (*AMOUNTS, *HELD) if event.get(name) is not None}
 
     def on_data_ready(self, event: Facts) -> None:
         self.data = _facts(event)
@@ -275,11 +279,14 @@ class _Reader:
         self.reason = str(event.get("reason") or "")
 
 
-def replay(folder: Path, events: Sequence[Facts]) -> RunView:
-    """All events of one run, oldest first."""
+def replay(folder: Path, events: Sequence[Facts], place: Callable[[Facts], str] = lambda _: "events.jsonl") -> RunView:
+    """All events of one run, oldest first. place: where one stands, for the ArtifactError that says what it lacks."""
     reader = _Reader()
     for event in events:
-        reader.take(event)
+        try:
+            reader.take(event)
+        except FAULTS as error:
+            raise illegible(event, place(event), error) from error
     reader.close_spans(reader.last_time, "running")
     return RunView(
         folder=folder,
@@ -299,7 +306,7 @@ def replay(folder: Path, events: Sequence[Facts]) -> RunView:
         planned=reader.planned,
         spent={
             name: max(reader.spent.get(name, 0.0), reader.counted.get(name, 0.0))
-            for name in AMOUNTS
+            for name in (*AMOUNTS, *HELD)
             if name in reader.spent or name in reader.counted
         },
         data=reader.data,

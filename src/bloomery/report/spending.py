@@ -14,6 +14,8 @@ QUANTITIES: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
     ("Time", "seconds", "wall", wording.duration),
     ("Energy", "kwh", "kwh", lambda value: f"{value:.3g} kWh"),
     ("Money", "money", "money", lambda value: f"{value:.3g} USD"),
+    ("Peak memory", "memory_bytes", "memory", wording.size),
+    ("Run folder", "disk_bytes", "disk", wording.size),
 )
 """(name, key of the ledger, key of the cap, how it is written)"""
 

@@ -51,6 +51,21 @@ def story(view: RunView) -> tuple[Chapter, ...]:
     return tuple(chapters)
 
 
+def allowed(note: Note) -> tuple[str, ...]:
+    """What a run was allowed to find changed when it went on here."""
+    return tuple(map(str, note.facts.get("allowed_changes") or ())) if note.event == "resumed" else ()
+
+
+def warnings(view: RunView) -> tuple[str, ...]:
+    """One sentence for every time that the run went on though it was told that something may have changed."""
+    return tuple(
+        f"Resumed at {elapsed(view, note.time)} and allowed to find changed: {', '.join(keys)}. "
+        "What ran from then on need not be what an undisturbed run gives."
+        for note in view.timeline
+        if (keys := allowed(note))
+    )
+
+
 def elapsed(view: RunView, time: str) -> str:
     """`0:04:18` since the run was opened; empty where a time cannot be read."""
     start, now = wording.when(view.header.opened), wording.when(time)
@@ -99,7 +114,8 @@ def _told(note: Note, opened: int) -> tuple[str, str, str]:
         case "interrupted":
             return "Interrupted", wording.said(facts.get("signal")) if facts.get("signal") else "", "notable"
         case "resumed":
-            return "Resumed", _where(facts) or "it goes on from what is done", "notable"
+            changed = f"allowed to have changed: {', '.join(facts['allowed_changes'])}" if allowed(note) else ""
+            return "Resumed", changed or _where(facts) or "it goes on from what is done", "notable"
         case "note":
             where = _where(facts)
             return "Note", f"{facts.get('text', '')}{f' ({where})' if where else ''}", "notable"

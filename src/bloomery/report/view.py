@@ -295,12 +295,14 @@ class RunView:
 
     @staticmethod
     def read(run_folder: Path) -> RunView:
-        """Raises ArtifactError where the folder holds no run, or where its log is damaged before its last line."""
-        from bloomery.engine.events import read_events
+        """Raises ArtifactError where the folder holds no run, its log is damaged, or an event lacks a field."""
+        from bloomery.engine.events import FAULTS, read_events
         from bloomery.report.registrations import with_registrations
         from bloomery.report.replay import replay
 
-        events = with_registrations(read_events(run_folder / "events.jsonl"), run_folder)
+        file = run_folder / "events.jsonl"
+        lines = read_events(file)
+        events = with_registrations(lines, run_folder)
         if not events:
             raise ArtifactError(
                 str(run_folder),
@@ -308,7 +310,15 @@ class RunView:
                 "a folder with events.jsonl",
                 "see `bloomery runs` for the runs there are",
             )
-        return replay(run_folder, events)
+
+        def place(event: Facts) -> str:
+            return next((f"{file}:{number}" for number, line in enumerate(lines, start=1) if line is event), str(file))
+
+        try:
+            return replay(run_folder, events, place)
+        except FAULTS as error:
+            found, expected = f"holds events that do not go together ({error})", "events as Bloomery writes them"
+            raise ArtifactError(str(file), found, expected, "restore it from a backup") from error
 
     @property
     def finished(self) -> bool:

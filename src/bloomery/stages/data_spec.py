@@ -156,8 +156,8 @@ class DataSpec:
         }
 
     def for_plan(self, plan: object) -> DataSpec:
-        """The same data with the on-demand splits that any text in `plan` names as `SET:SPLIT`."""
-        named = set(_texts(plan))
+        """The same data with the on-demand splits that `plan` names as `SET:SPLIT` or under `validation`."""
+        named = {*_texts(plan), *(f"{name}:{split}" for split in _validated_on(plan) for name in self.sets)}
         wanted = {
             name: tuple(split for split in ON_DEMAND if f"{name}:{split}" in named)
             for name, each in self.sets.items()
@@ -289,6 +289,20 @@ def resolve_fit_on(spec: DataSpec, fit_on: str) -> str:
     name = "corpus" if "corpus" in spec.sets else next(iter(spec.sets))
     reference = fit_on or name
     return reference if ":" in reference else f"{reference}:train"
+
+
+def _validated_on(value: object) -> Iterable[str]:
+    """Every `validation.split` in nested mappings and lists, as a key of its own or dotted, as in patches."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if str(key).endswith("validation.split") and isinstance(inner, str):
+                yield inner
+            if str(key).endswith("validation") and isinstance(inner, Mapping) and isinstance(inner.get("split"), str):
+                yield inner["split"]
+            yield from _validated_on(inner)
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        for inner in value:
+            yield from _validated_on(inner)
 
 
 def _texts(value: object) -> Iterable[str]:

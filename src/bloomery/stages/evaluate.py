@@ -32,6 +32,9 @@ class Evaluate:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         return ()
 
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        return ""
+
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         return Cost()
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
 from bloomery.stages import training
-from bloomery.stages.settings import Training
+from bloomery.stages.settings import Training, other_optimizer
 
 
 class Settings(Training):
@@ -39,9 +39,12 @@ class Finetune:
         assert isinstance(config, Settings)
         return training.parts_read(config)
 
-    def cost(
-        self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None
-    ) -> Cost:
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        assert isinstance(before, Settings)
+        assert isinstance(after, Settings)
+        return other_optimizer(before, after)
+
+    def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost
 
         assert isinstance(config, Settings)
@@ -67,12 +70,13 @@ class Finetune:
         assert isinstance(config, Settings)
         assert ctx.data is not None
         models.use_threads(ctx.threads)
-        precision = training.choose_precision(config.precision, ctx.device)
+        precision = ctx.precision if config.precision == "auto" else config.precision
         given = ctx.inputs["model"].path
         tokenizer = Prepared.open(ctx.data).tokenizer
         models.check_tokenizer(given, tokenizer)
         settings = models.settings_of(given)
-        model = models.load_model(given, device=ctx.device, precision=precision).train()
+        with training.memory_named(config, ctx.device):
+            model = models.load_model(given, device=ctx.device, precision=precision).train()
         cost = training_cost(config, settings, ctx.vocab)
         hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
         models.save(ctx.workdir / "model", model, settings, precision, tokenizer)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
 from bloomery.stages import training
-from bloomery.stages.settings import ModelSettings, Training, architecture
+from bloomery.stages.settings import ModelSettings, Training, architecture, misfit, other_optimizer
 
 
 class Settings(Training):
@@ -36,6 +36,11 @@ class Pretrain:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
         return training.parts_read(config)
+
+    def misfit(self, before: BaseModel, after: BaseModel) -> str:
+        assert isinstance(before, Settings)
+        assert isinstance(after, Settings)
+        return misfit(before.model, after.model) or other_optimizer(before, after)
 
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost
@@ -72,8 +77,9 @@ class Pretrain:
         assert isinstance(config, Settings)
         assert ctx.data is not None
         models.use_threads(ctx.threads)
-        precision = training.choose_precision(config.precision, ctx.device)
-        model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
+        precision = ctx.precision if config.precision == "auto" else config.precision
+        with training.memory_named(config, ctx.device, building=f"the model of the {ctx.who}"):
+            model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
         cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)
         hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
         tokenizer = Prepared.open(ctx.data).tokenizer

@@ -25,6 +25,27 @@ def architecture(model: Mapping[str, Any]) -> DenseConfig:
     return load(system.config).model_validate(settings)
 
 
+def misfit(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Why the weights of one `model` setting are not those of another, in words; empty where they may be.
+
+    Two shapes are told apart by how many numbers each group of parameters holds, in closed form."""
+    if before["system"] != after["system"]:
+        return f"another system: {before['system']}, then {after['system']}"
+    sizes = [
+        {name: group.stored for name, group in architecture(model).tally(_SOME_VOCAB).groups.items()}
+        for model in (before, after)
+    ]
+    for name in sorted({*sizes[0], *sizes[1]}):
+        counts = [size.get(name, 0) for size in sizes]
+        if counts[0] != counts[1]:
+            return f"another shape: {counts[0]:,} numbers in {name}, then {counts[1]:,}"
+    return ""
+
+
+_SOME_VOCAB = 257
+"""Any number does: both shapes have the same."""
+
+
 def _model(value: Any, info: ValidationInfo) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("a mapping of the model's keys is expected")
@@ -82,6 +103,12 @@ class Optimizer(Frozen):
     """Multiply every rate by its tensor's deviation at initialisation."""
 
 
+def other_optimizer(before: Training, after: Training) -> str:
+    """Its state is of another kind; where it is not, the optimiser goes on whatever its rates."""
+    names = [before.optimizer.name, after.optimizer.name]
+    return "" if names[0] == names[1] else f"another optimiser: {names[0]}, then {names[1]}"
+
+
 class Schedule(Frozen):
     name: Literal["cosine", "linear", "constant", "wsd", "warm_restart"] = "cosine"
     """wsd: warm up, stay, decay. warm_restart: cosine that begins at `floor`, to go on from a checkpoint."""
@@ -124,7 +151,7 @@ class Training(Frozen):
     schedule: Schedule = Schedule()
     """Below."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of matrix products; weights stay fp32. auto: bf16 where the processor multiplies it, else fp32."""
+    """Of matrix products; weights stay fp32. auto: bf16 where the processor that a run begins on multiplies it."""
     compile: bool = False
     """torch.compile; another run than the uncompiled one, to the last bits."""
     activation_checkpointing: bool = False

@@ -102,6 +102,7 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             device=ctx.device,
             initial_state=begins_from(ctx),
             signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
+            allow_changed=ctx.allow_changed,
             evaluate=look,
             on_look=watched,
             on_point=ctx.point,
@@ -122,8 +123,10 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
 
 
 @contextmanager
-def memory_named(config: Training, device: str) -> Iterator[None]:
-    """Where memory runs out, raise ArtifactError: the settings or the machine are at fault, not what was trained."""
+def memory_named(config: Training, device: str, building: str = "") -> Iterator[None]:
+    """Where memory runs out, raise ArtifactError: the settings or the machine are at fault, not what was trained.
+
+    building: what is being made, where nothing is trained yet."""
     import torch
 
     try:
@@ -132,10 +135,15 @@ def memory_named(config: Training, device: str) -> Iterator[None]:
         said = str(error)
         if not isinstance(error, torch.OutOfMemoryError) and not any(words in said for words in NO_MEMORY):
             raise
+        said = said.strip().partition("\n")[0]
+        if building:
+            raise ArtifactError(
+                f"memory of {device}", f"exhausted while building {building} ({said})", "enough for its weights",
+                "a smaller model, or another machine; `bloomery budget PLAN` says what a plan takes",
+            ) from error  # fmt: skip
         raise ArtifactError(
             f"memory of {device}",
-            f"exhausted at batch {config.batch}, accumulate {config.accumulate}, context {config.context} "
-            f"({said.strip().partition(chr(10))[0]})",
+            f"exhausted at batch {config.batch}, accumulate {config.accumulate}, context {config.context} ({said})",
             "enough for one micro-batch, the gradients and the optimiser",
             "a smaller `batch`, a larger `accumulate` (the same update) or `activation_checkpointing: true`; "
             "`bloomery budget PLAN` says what a plan takes",
@@ -233,10 +241,10 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
     )
 
 
-def choose_precision(wanted: str, device: str) -> str:
-    """`auto`: bf16 where the processor multiplies it natively, else fp32; the choice is stored with the model."""
+def native_precision(device: str) -> str:
+    """What `precision: auto` means on this machine: bf16 where the processor multiplies it, else fp32.
+
+    Asked once, when a run is opened; from then on the run keeps it."""
     from bloomery.train.device import multiplies_bfloat16
 
-    if wanted != "auto":
-        return wanted
     return "bf16" if multiplies_bfloat16(device)[0] else "fp32"

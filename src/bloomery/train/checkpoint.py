@@ -25,6 +25,8 @@ from bloomery.train.state import TrainState
 
 KEEP = 2
 MANIFEST = "manifest.json"
+MAY_CHANGE = ("batch", "data", "world")
+"""Keys of a signature that may differ where it is told so; any other setting that differs is another stage."""
 TENSOR_FILES = ("weights", "optimiser", "losses")
 
 
@@ -117,7 +119,8 @@ def check_signature(
         if key not in allow_changed and found.get(key) != expected.get(key):
             raise ArtifactError(
                 f"{where}: {key}", f"this run has {expected.get(key)!r}", f"{found.get(key)!r}, as in the checkpoint",
-                "resume with the same settings, or begin the stage anew in another folder",
+                "resume with the same settings, or begin the stage anew in another folder"
+                + (f"; or allow it: --allow-changed {key}" if key in MAY_CHANGE else ""),
             )  # fmt: skip
 
 

@@ -48,6 +48,13 @@ def choose_device(wanted: str = "auto") -> Choice:
     return Choice(name, "asked for")
 
 
+def reported_name(device: str) -> str:
+    """What its driver calls a device: `NVIDIA H100 80GB HBM3`, `Apple M4`; by this the price table knows it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    return torch.backends.mps.get_name() if device == "mps" else device
+
+
 def multiplies_bfloat16(device: str) -> tuple[bool, str]:
     """Whether bfloat16 products run in hardware, and what was looked at."""
     if device.startswith("cuda"):

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from bloomery.errors import TrainingError
-from bloomery.model.interface import LanguageModel, Output
+from bloomery.model.interface import LanguageModel
 from bloomery.train import checkpoint as checkpoints
 from bloomery.train import watch
+from bloomery.train.compiling import Forward, compiled_forward, compiler_named
 from bloomery.train.device import matmul_peak, reproducibly
 from bloomery.train.objectives import IGNORE, TokenBatch, summed_loss, valid_targets
 from bloomery.train.optim import Optimisers, OptimizerConfig
@@ -81,9 +82,6 @@ class FitResult:
     notes: tuple[str, ...]
 
 
-Forward = Callable[[Tensor, Tensor | None], Output]
-
-
 def fit(
     model: LanguageModel,
     batches: Batches,
@@ -115,7 +113,7 @@ def fit(
     if config.steps < 1:
         raise TrainingError("steps", f"{config.steps}: nothing would be trained", "at least 1 step",
                             "more tokens, or fewer tokens per step")  # fmt: skip
-    with reproducibly(config.threads, device):
+    with reproducibly(config.threads, device), compiler_named(config.compile):
         run = _Run(model, batches, config, device, checkpoint, dict(signature or {}), on_note)
         run.begin(initial_state, allow_changed)
         stopped = run.train(evaluate, on_look, on_point, on_progress, on_step, should_stop)
@@ -152,12 +150,6 @@ def train_step(
     optimisers.step()
     optimisers.zero_grad()
     return loss, gradient_norm, count
-
-
-def compiled_forward(model: LanguageModel, compile: bool) -> Forward:
-    """The model up to its hidden states; under torch.compile if asked for."""
-    call = torch.compile(model, dynamic=False) if compile else model
-    return lambda tokens, segments: call(tokens, segments=segments, project=False)
 
 
 class _Run:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bloomery.model.config import DenseConfig
+from bloomery.stages.settings import misfit
 from bloomery.systems.harmonic.config import HarmonicConfig, rank, stored_numbers
 
 QUICKSTART = HarmonicConfig(layers=4, width=256, heads=4, compression=10)
@@ -45,3 +46,11 @@ def test_compression_that_leaves_nothing_is_refused() -> None:
     assert HarmonicConfig(layers=1, width=64, heads=8, kv_heads=1, compression=6.4).compression == 6.4
     with pytest.raises(ValidationError, match="basis"):
         HarmonicConfig.model_validate({"layers": 1, "width": 64, "heads": 2, "compression": 4, "basis": "kron"})
+
+
+def test_which_weights_are_of_another_shape() -> None:
+    shape = {"system": "harmonic", "layers": 1, "width": 64, "heads": 2, "compression": 4}
+    assert misfit(shape, shape | {"omega": 2.0}) == ""
+    assert misfit(shape, shape | {"compression": 3}).startswith("another shape: ")
+    dense = {key: value for key, value in shape.items() if key != "compression"} | {"system": "dense"}
+    assert misfit(dense, shape) == "another system: dense, then harmonic"

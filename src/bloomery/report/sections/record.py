@@ -49,7 +49,8 @@ def environment(view: RunView) -> Markup:
         if value not in (None, "")
     ]
     data = [(f"data {key}", _amount(key, value)) for key, value in view.data.items()]
-    return facts([*pairs, *data]) if pairs or data else tag("p", "Nothing was recorded about the machine.")
+    known = facts([*pairs, *data]) if pairs or data else tag("p", "Nothing was recorded about the machine.")
+    return join([tag("p", words, class_="amendment") for words in story.warnings(view)], known)
 
 
 def _amount(key: str, value: Any) -> str:
