@@ -70,7 +70,7 @@ def process(arguments: Sequence[str | Path], folder: Path, **more: Any) -> subpr
 
 
 def finished(process: subprocess.Popen[str]) -> Said:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     return Said(process.returncode, out, err)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -234,7 +235,7 @@ def fit_config(ctx: StageContext, config: Training) -> FitConfig:
         clip=optimizer.clip or 0.0,
         compile=config.compile,
         activation_checkpointing=config.activation_checkpointing,
-        evaluate_every=max(1, round(config.steps * config.validation.every)),
+        evaluate_every=math.ceil(config.steps * config.validation.every) or 1,
         checkpoint_every_seconds=float(config.checkpoint_every),
         seed=ctx.seed,
         threads=ctx.threads,

@@ -14,7 +14,7 @@ KILLS = 10
 
 
 def run(folder: Path) -> Any:
-    return process(["run", "tour", "--runs", folder, "--threads", "2"], folder)
+    return process(["run", "tour", "--runs", folder, "--threads", "1"], folder)
 
 
 def events_of(folder: Path) -> list[Event]:
