@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/plan.md and README.md from the code: between `<!-- begin NAME -->` and its end.
+"""Writes parts of docs/plan.md and README.md, `<!-- begin NAME -->` to its end, and docs/claims.md, from the code.
 
     python docs/generate.py            # rewrite
     python docs/generate.py --check    # exit 1 where a part is not current
@@ -19,8 +19,11 @@ from pydantic import BaseModel
 from bloomery.cli.verbs import app
 from bloomery.model.config import DenseConfig
 from bloomery.plan.jsonschema import key_table, plan_reference
+from bloomery.plan.ledger import ledger
 from bloomery.plan.metrics import ENGINE
 from bloomery.quant.pack import FORMATS
+from bloomery.report.claims import bundled, take_stock
+from bloomery.report.claims_page import page as claims_page
 from bloomery.stages.baselines import NGramSettings
 from bloomery.stages.data_spec import SOURCES, TOKENIZERS
 from bloomery.stages.pretrain import Pretrain
@@ -30,6 +33,7 @@ from bloomery.stages.training import METRICS
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md")
+CLAIMS = ROOT / "docs" / "claims.md"
 
 
 def parts() -> dict[str, str]:
@@ -109,12 +113,17 @@ def rendered(page: str) -> str:
     return re.sub(r"<!-- begin (\w+) -->\n.*?<!-- end \1 -->", anew, page, flags=re.DOTALL)
 
 
+def claims() -> str:
+    """The claims ledger as a page, with the bundled plans that name its rows and without any run."""
+    return claims_page(ledger(), take_stock(ledger(), bundled()))
+
+
 def main() -> int:
     """0, or with --check 1 where a page is not current."""
     stale = False
-    for path in PAGES:
-        before = path.read_text(encoding="utf-8")
-        after = rendered(before)
+    for path in (*PAGES, CLAIMS):
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        after = claims() if path == CLAIMS else rendered(before)
         stale |= before != after
         if "--check" not in sys.argv[1:]:
             path.write_text(after, encoding="utf-8")

@@ -305,7 +305,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_generated_parts_are_current():
-    """The verbs of the README, and the key tables of docs/plan.md."""
+    """The verbs of the README, the key tables of docs/plan.md, and all of docs/claims.md."""
     specification = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert specification
     assert specification.loader
@@ -315,6 +315,8 @@ def test_generated_parts_are_current():
         text = page.read_text(encoding="utf-8")
         assert set(generate.parts()) & set(re.findall(r"<!-- begin (\w+) -->", text)), page
         assert generate.rendered(text) == text, f"{page.name} is stale: python docs/generate.py"
+    claims = generate.CLAIMS.read_text(encoding="utf-8")
+    assert generate.claims() == claims, "docs/claims.md is stale: python docs/generate.py"
 
 
 def test_the_house_of_the_design_is_the_house():

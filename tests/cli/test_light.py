@@ -49,6 +49,6 @@ def test_looking_at_a_plan_loads_no_torch(tmp_path: Path) -> None:
     assert not loaded_by(tmp_path, "schema") & {"torch", "matplotlib", "numpy"}
 
 
-@pytest.mark.parametrize("arguments", [["runs"], ["status", "test/tiny"], ["show", "test/tiny"]])
+@pytest.mark.parametrize("arguments", [["runs"], ["status", "test/tiny"], ["show", "test/tiny"], ["claims"]])
 def test_reading_runs_loads_no_torch(done: Path, arguments: list[str]) -> None:
     assert not loaded_by(done, *arguments) & {"torch", "matplotlib", "tokenizers"}

@@ -29,7 +29,7 @@ def test_every_reading_verb_has_json_that_parses(here: Path, bloomery: Command) 
     compared = bloomery("compare", "test/tiny", "test/tiny", "--json").json
     assert compared[0] == ["", "test/tiny", "test/tiny"]
     assert all(row[1] == row[2] for row in compared[1:])
-    assert isinstance(bloomery("claims", "--json").json, list)
+    assert len(bloomery("claims", "--json").json["rows"]) == 308
     assert isinstance(bloomery("plans", "--json").json, list)
     checked = bloomery("check", "tiny.yaml", "--json").json
     assert checked["problems"] == []

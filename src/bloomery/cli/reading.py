@@ -1,4 +1,4 @@
-"""`status`, `runs`, `show`, `compare`, `claims` and `report`: reading what runs have left. No run is changed."""
+"""`status`, `runs`, `show`, `compare` and `report`: reading what runs have left. No run is changed."""
 
 from __future__ import annotations
 
@@ -106,27 +106,6 @@ def compare(names: list[str], root: Path, *, as_json: bool) -> None:
     for row in rows[1:]:
         table.add_row(*map(Text, row))
     console().print(table)
-
-
-def claims(root: Path, *, as_json: bool) -> None:
-    """What bundled plans claim. No run judges claims yet, so every row says untested."""
-    from bloomery.plan.find import bundled_plans
-    from bloomery.plan.load import load
-
-    rows = [
-        {"claim": claim.id, "plan": plan.name, "says": claim.says, "source": claim.source, "verdict": "untested"}
-        for plan in bundled_plans()
-        for claim in load(plan.path).plan.claims
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=1))
-    elif not rows:
-        print("the bundled plans make no claims yet")
-    else:
-        table = Table("claim", "plan", "says", "source", "verdict")
-        for row in rows:
-            table.add_row(*row.values())
-        console().print(table)
 
 
 def report(name: str, root: Path) -> None:

@@ -174,11 +174,21 @@ def compare(
 
 
 @app.command()
-def claims(runs: RunsOption = RUNS, json: JsonOption = False) -> None:
-    """List the claims that the bundled plans make; untested ones first."""
-    from bloomery.cli import reading
+def claims(
+    system: Annotated[str | None, typer.Option("--system", help="Only this system's rows.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only untested, undecided, refuted or supported rows.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Write the whole ledger as a Markdown page instead.")
+    ] = None,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+) -> None:
+    """Print the ledger of claims over all runs: untested rows first, then undecided, refuted and supported ones."""
+    from bloomery.cli.claims import claims as print_claims
 
-    reading.claims(runs, as_json=json)
+    print_claims(runs, system=system, verdict=status, as_json=json, write=write)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bloomery.errors import BloomeryError, Problems
-from bloomery.plan import check_conditions, check_data, check_patches, check_stages, check_unused
+from bloomery.plan import check_claims, check_conditions, check_data, check_patches, check_stages, check_unused
 from bloomery.plan.catalogue import Catalogue
 from bloomery.plan.load import Loaded
 from bloomery.plan.look import Look, Note
@@ -49,6 +49,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
     check_data.check(look)
     check_conditions.check(look)
     check_patches.check(look)
+    check_claims.check(look)
     check_unused.check(look)
     problems = dict.fromkeys(problem for _, problem in sorted(look.problems, key=lambda found: look.position(found[0])))
     unique = {(problem.where, problem.found): problem for problem in problems}

@@ -247,7 +247,7 @@ class _Reader:
         self.attempt(event).samples[one.who, one.seed, one.prompt] = one
 
     def on_verdict(self, event: Facts) -> None:
-        conditions = tuple(_condition(one) for one in event.get("conditions") or ())
+        conditions = tuple(condition_verdict(one) for one in event.get("conditions") or ())
         attempt = self.attempt(event)
         attempt.value = replace(
             attempt.value,
@@ -343,7 +343,7 @@ def _spent(event: Facts) -> dict[str, Any]:
     return {**out, "hashes": event["hashes"]} if event.get("hashes") else out
 
 
-def _condition(one: Facts) -> ConditionVerdict:
+def condition_verdict(one: Facts) -> ConditionVerdict:
     asked, interval, seeds = one.get("condition") or {}, one.get("interval"), one.get("seeds") or ()
     return ConditionVerdict(
         condition=asked,
