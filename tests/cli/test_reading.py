@@ -21,6 +21,8 @@ def test_every_reading_verb_has_json_that_parses(here: Path, bloomery: Command) 
     assert status["run"] == "test/tiny"
     assert status["status"] == "passed"
     assert status["stages"] == {"pretrain": "pass"}
+    assert status["looks"] == {"pretrain": 1}
+    assert (status["loops"], status["claims"]) == ({}, {})
     runs = bloomery("runs", "--json").json
     assert [(run["run"], run["status"], run["mode"]) for run in runs] == [("test/tiny", "passed", "confirmatory")]
     shown = bloomery("show", "test/tiny", "--json").json

@@ -9,9 +9,8 @@ import pytest
 from bloomery.report.view import RunView
 
 
-@pytest.fixture(scope="session")
-def sample_run() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("report_sample_run", Path(__file__).with_name("sample_run.py"))
+def beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"report_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -20,9 +19,15 @@ def sample_run() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def sample_run() -> ModuleType:
+    return beside("sample_run")
+
+
+@pytest.fixture(scope="session")
 def folders(sample_run, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
-    return {kind: make(root / kind) for kind, make in sample_run.KINDS.items()}
+    kinds = {**sample_run.KINDS, "grammar": beside("sample_grammar").grammar}
+    return {kind: make(root / kind) for kind, make in kinds.items()}
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bloomery.report import curves
-from bloomery.report.view import Attempt, Cell, Point
+from bloomery.report.facts import Cell, Point
+from bloomery.report.view import Attempt
 
 
 def attempt(**losses):

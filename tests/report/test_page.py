@@ -47,7 +47,7 @@ def pages(views):
     return {kind: page(view) for kind, view in views.items()}
 
 
-@pytest.mark.parametrize("kind", ["passing", "failing", "interrupted", "unfinished", "amended", "hostile"])
+@pytest.mark.parametrize("kind", ["passing", "failing", "interrupted", "unfinished", "amended", "hostile", "grammar"])
 def test_whole_small_and_alone(pages, kind):
     text = pages[kind]
     reader = Reader(text)
@@ -66,7 +66,7 @@ def test_whole_small_and_alone(pages, kind):
     assert "@import" not in text
 
 
-@pytest.mark.parametrize("kind", ["passing", "failing", "hostile"])
+@pytest.mark.parametrize("kind", ["passing", "failing", "hostile", "grammar"])
 def test_readable_without_eyes_and_without_colours(pages, kind):
     reader = Reader(pages[kind])
     for tag, attributes in reader.elements:
@@ -135,7 +135,7 @@ def test_the_story_has_interruptions_notes_and_prescriptions(pages):
         "Checkpoint fallback",
         "Not promoted: l2",
         "Stage l3 skipped",
-        "look 2 of 2",
+        "2nd look, after rule plateau",
     ):
         assert words in text
     assert "Run opened again" in "".join(Reader(pages["interrupted"]).text)

@@ -4,7 +4,7 @@ import pytest
 
 from bloomery.measure import Interval
 from bloomery.report import summary
-from bloomery.report.view import ConditionVerdict
+from bloomery.report.facts import ConditionVerdict
 
 
 def test_an_interval_across_zero_is_not_worse_and_never_better(views):
@@ -19,7 +19,7 @@ def test_failed_before_passed(views):
     ranks = [summary.rank(one.condition.status) for one in summary.predictions(views["failing"])]
     assert ranks == sorted(ranks)
     assert len(set(ranks)) == 3
-    assert summary.summary(views["failing"]).startswith("3 of 4 registered predictions did not hold. At pretrain")
+    assert summary.summary(views["failing"]).startswith("3 of 4 registered predictions did not hold; 2 of them")
 
 
 def test_only_the_last_look_counts(views):

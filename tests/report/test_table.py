@@ -1,6 +1,7 @@
 import pytest
 
-from bloomery.report.table import HEADER, closing_rows, compare, next_command
+from bloomery.report.compare import compare
+from bloomery.report.table import HEADER, closing_rows, next_command
 from bloomery.report.wording import MINUS, NOTHING
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from bloomery.report import wording
-from bloomery.report.view import ConditionVerdict
+from bloomery.report.facts import ConditionVerdict
 
 
 @pytest.mark.parametrize(

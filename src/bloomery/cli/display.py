@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from bloomery.cli.remaining import Remaining
 from bloomery.engine.events import Event
+from bloomery.plan import cast
+from bloomery.plan.schema import Plan
+from bloomery.report import parsing, sweeps, wording
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
 MARKS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "inconclusive": "[yellow]inconclusive[/]"}
+ANSWERS = {"supported": "[green]supported[/]", "refuted": "[red]REFUTED[/]", "undecided": "[yellow]undecided[/]"}
 
 
 class Display:
     """An observer for engine.session: prints what a person wants to know while a plan runs."""
 
-    def __init__(self, console: Console, *, wall_cap_seconds: float | None = None) -> None:
+    def __init__(self, console: Console, *, plan: Plan | None = None, wall_cap_seconds: float | None = None) -> None:
+        """plan: as it is walked, loops unrolled; it says how many trials and cycles there are."""
         self.console, self._cap = console, wall_cap_seconds
         self._began = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._remaining, self._looks = Remaining(), Counter[str]()
+        self._plan = {stage.id: stage for stage in plan.stages} if plan is not None else {}
+
+    def already(self, events: Iterable[Event]) -> None:
+        """What an earlier process has done of this run: it is counted, not printed."""
+        for event in events:
+            self._count(event)
 
     def __call__(self, event: Event) -> None:
+        self._count(event)
         match event["event"]:
             case "progress":
                 self._progress(event)
@@ -36,46 +52,69 @@ class Display:
                     f"data: {event['documents']:,} documents, {event['tokens']:,} tokens ({event['digest'][:10]})"
                 )
             case "stage_started":
-                who = ", ".join(f"{cell['who']} seed {cell['seed']}" for cell in event["cells"])
-                self._line(f"[bold]{event['stage']}[/] attempt {event['attempt']}: {who}")
+                self._line(f"[bold]{self._stage(event)}[/] attempt {event['attempt']}: {self._parties(event)}")
             case "twin_solved":
                 self._line(
                     f"  control: {_shape(event['patch'])}, {event['off_by']:+.2%} off in {event['match']} parameters"
                 )
-            case "cell_started":
-                self._close()
-            case "cell_finished":
-                self._close()
-                rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
-                self._line(
-                    f"  {_cell(event)}: done in {event['seconds']:.0f} s, {rate:,.0f} tokens/s, "
-                    f"weights {event['hashes'].get('weights', '-')[:10]}"
-                )
-            case "cell_reused":
-                self._line(f"  {_cell(event)}: unchanged, taken from attempt {event['of'][1]}")
-            case "cell_failed":
-                self._line(f"  [red]{_cell(event)}: {escape(event['error'])}[/]")
+            case "cell_started" | "cell_finished" | "cell_reused" | "cell_failed":
+                self._cell_event(event)
+            case "sweep_chosen" | "candidate_chosen":
+                self._line(f"  {self._choice(event)}")
             case "packed" if not event.get("repeated"):
                 size = f"{event['bytes']:,} bytes, {event['bits_per_weight']:.2f} bits a weight"
-                self._line(f"  [dim]packed {event['who']} seed {event['seed']} by {event['codec']}: {size}[/]")
+                who = wording.party(event["who"])
+                self._line(f"  [dim]packed {who} seed {event['seed']} by {event['codec']}: {size}[/]")
             case "evaluating":
-                self._line(f"  [dim]judging {event['who']} seed {event['seed']} on {event['suite']}[/]")
+                who = wording.party(event["who"])
+                self._line(f"  [dim]judging {who} seed {event['seed']} on {event['suite']}[/]")
             case "stage_skipped":
                 self._line(f"[bold]{event['stage']}[/]: skipped, {escape(event['why'])}")
             case "note" if not event.get("repeated"):
                 self._line(f"  [yellow]note: {escape(event['text'])}[/]")
             case "verdict":
                 self._close()
-                mark = MARKS.get(event["status"], event["status"])
-                self._line(f"[bold]{event['stage']}[/] attempt {event['attempt']}: {mark}")
+                mark, looks = MARKS.get(event["status"], event["status"]), self._looks[event["stage"]]
+                look = f", {wording.ordinal(looks)} look at held-out data" if looks > 1 else ""
+                self._line(f"[bold]{self._stage(event)}[/] attempt {event['attempt']}: {mark}{look}")
             case "decision" if event["action"] != "go_on" or event.get("rule"):
                 because = f": {escape(event['because'])}" if event.get("because") else ""
                 self._line(f"  -> {event['action'].replace('_', ' ')} {escape(event.get('rule', ''))}{because}")
+            case "cycle_ended":
+                end = "kept" if event["kept"] else f"[yellow]undone[/] at {event.get('at', '')}"
+                self._line(f"[bold]{event['stage']}[/]: cycle {event['cycle']} {end}")
+            case "loop_ended":
+                self._line(f"[bold]{event['stage']}[/]: {event['cycles']} of {event['of']} cycles kept")
+            case "claim_judged":
+                mark = ANSWERS.get(event["status"], event["status"])
+                self._line(f"claim {event['id']}: {mark}, {escape(event['says'])}")
             case _:
                 pass
 
     def close(self) -> None:
         self._close()
+
+    def _count(self, event: Event) -> None:
+        self._remaining.take(event)
+        if event["event"] == "verdict" and not event.get("repeated"):
+            self._looks[event["stage"]] += 1
+
+    def _cell_event(self, event: Event) -> None:
+        if event["event"] != "cell_reused":
+            self._close()
+        name = self._cell(event)
+        if event["event"] == "cell_finished":
+            rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
+            self._line(
+                f"  {name}: done in {event['seconds']:.0f} s, {rate:,.0f} tokens/s, "
+                f"weights {event['hashes'].get('weights', '-')[:10]}{self._left(', ')}"
+            )
+        elif event["event"] == "cell_reused":
+            _, attempt, who, _ = event["of"]
+            source = f"its trial {int(who.partition('~')[2]) + 1}" if "~" in who else f"attempt {attempt}"
+            self._line(f"  {name}: unchanged, taken from {source}")
+        elif event["event"] == "cell_failed":
+            self._line(f"  [red]{name}: {escape(event['error'])}[/]")
 
     def _progress(self, event: Event) -> None:
         step, steps = event["step"], event["steps"]
@@ -83,21 +122,29 @@ class Display:
             if self._bar is None:
                 self._bar = Progress(
                     TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"),
-                    TimeRemainingColumn(), console=self.console, transient=True,
+                    console=self.console, transient=True,
                 )  # fmt: skip
-                self._task = self._bar.add_task(_cell(event), total=steps, facts="")
+                self._task = self._bar.add_task(self._cell(event), total=steps, facts="")
                 self._bar.start()
             assert self._task is not None
             self._bar.update(self._task, completed=step, facts=self._facts(event))
         elif time.monotonic() - self._last_line > PLAIN_LINE_EVERY_SECONDS:
-            left = (steps - step) * event["tokens"] / max(step, 1) / max(event["tokens_per_second"], 1e-9)
-            self._line(f"  {_cell(event)}: step {step}/{steps}, {self._facts(event)}, {left:.0f} s left")
+            self._line(f"  {self._cell(event)}: step {step}/{steps}, {self._facts(event)}")
 
     def _facts(self, event: Event) -> str:
-        facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s"
+        """Loss, speed, time left of this cell and of all planned ones, and the budget where it is capped."""
+        left = (event["steps"] - event["step"]) * event["tokens"] / max(event["step"], 1)
+        left /= max(event["tokens_per_second"], 1e-9)
+        facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s, {left:.0f} s left"
+        facts += self._left(", ")
         if self._cap:
             facts += f", budget {time.monotonic() - self._began:.0f}/{self._cap:.0f} s"
         return facts
+
+    def _left(self, before: str) -> str:
+        """`about 4 min 10 s for all cells`; empty where nothing is left, or nobody can tell."""
+        seconds = self._remaining.seconds
+        return f"{before}about {wording.duration(seconds)} for all cells" if seconds and seconds >= 1 else ""
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
@@ -108,9 +155,41 @@ class Display:
             self._bar.stop()
             self._bar, self._task = None, None
 
+    def _stage(self, event: Event) -> str:
+        """`improve-2-train (cycle 2 of 3)`"""
+        name = str(event["stage"])
+        spec = self._plan.get(name)
+        if spec is None or spec.cycle is None:
+            return name
+        loop = self._plan.get(spec.cycle.loop)
+        of = f" of {loop.repeat}" if loop is not None else ""
+        return f"{name} (cycle {spec.cycle.number}{of})"
 
-def _cell(event: Event) -> str:
-    return f"{event['stage']} {event['who']} seed {event['seed']}"
+    def _parties(self, event: Event) -> str:
+        """`arm plain, arm wide and control, seeds 0 and 1; 3 values each to choose from`"""
+        whos = list(dict.fromkeys(wording.party(cell["who"]) for cell in event["cells"]))
+        seeds = list(dict.fromkeys(str(cell["seed"]) for cell in event["cells"]))
+        text = f"{wording.listed(whos)}, seed{'s' if len(seeds) > 1 else ''} {wording.listed(seeds)}"
+        spec = self._plan.get(str(event["stage"]))
+        trials = len(cast.trials(spec)) if spec is not None else 0
+        return f"{text}; {trials} values each to choose from" if trials else text
+
+    def _cell(self, event: Event) -> str:
+        """`base arm wide, trial 2 of 3, seed 0`"""
+        who, spec = str(event["who"]), self._plan.get(str(event["stage"]))
+        of = f" of {len(cast.trials(spec))}" if spec is not None and "~" in who else ""
+        between = ", " if "~" in who else " "
+        return f"{event['stage']} {wording.party(who)}{of}{between}seed {event['seed']}"
+
+    def _choice(self, event: Event) -> str:
+        if event["event"] == "candidate_chosen":
+            how = f", best of {len(event['arms'])} by {event['metric']}" if event.get("arms") else ""
+            return f"candidate: {wording.party(event['candidate'])}{how}"
+        found, who = parsing.sweep(event), wording.party(event["who"])
+        if found.chosen is None:
+            return f"[yellow]{who} found no value of its sweep[/]"
+        edge = " [yellow](edge of the grid)[/]" if sweeps.edges(found) else ""
+        return f"{who} chose {escape(wording.said(found.chosen))} by {found.choice.metric}{edge}"
 
 
 def _shape(model: dict[str, Any]) -> str:

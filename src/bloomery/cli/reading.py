@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from bloomery.cli.console import console
 from bloomery.errors import ArtifactError, nearest
 
 if TYPE_CHECKING:
+    from bloomery.report.grid import Grid
     from bloomery.report.view import RunView
 
 STYLES = {"pass": "green", "fail": "red", "missing": "red", "inconclusive": "yellow"}
@@ -51,21 +53,38 @@ def print_table(screen: Console, view: RunView) -> None:
     screen.print(table)
 
 
+def print_grid(screen: Console, grid: Grid) -> None:
+    table = Table(*map(escape, grid.header), title=escape(grid.caption), title_justify="left")
+    for position, row in enumerate(grid.rows):
+        tone = grid.tones[position] if position < len(grid.tones) else ""
+        table.add_row(*map(Text, row), style=STYLES.get(tone, ""))
+    screen.print(table)
+    for remark in grid.remarks:
+        screen.print(f"- {remark}", highlight=False, markup=False)
+
+
 def status(name: str, root: Path, *, as_json: bool) -> None:
+    from bloomery.report import answers, cycles, standing
     from bloomery.report.table import next_command
 
     view = view_of(name, root)
     following = next_command(view)
-    stages = {
-        stage.id: (stage.last.verdict.status if stage.last.verdict else "running") if stage.last else "waiting"
-        for stage in view.stages
-    }
     if as_json:
-        print(json.dumps({"run": view.header.run, "status": view.status, "stages": stages, "next": following.command}))
+        facts = {
+            "run": view.header.run, "status": view.status, "stages": standing.stages(view),
+            "looks": {stage.id: len(stage.looks) for stage in view.stages if stage.looks},
+            "loops": {one.id: {"kept": one.kept, "of": one.of, "ended": one.end is not None} for one in view.loops},
+            "claims": {claim.id: claim.status for claim in view.claims}, "next": following.command,
+        }  # fmt: skip
+        print(json.dumps(facts))
         return
     print(f"{view.header.run}: {view.status}")
-    for stage, state in stages.items():
-        print(f"  {stage}: {state}")
+    for stage in view.stages:
+        print(f"  {stage.id}: {standing.line(stage)}")
+    for loop in view.loops:
+        print(f"  loop {loop.id}: {cycles.kept_words(loop)} kept{'' if loop.end is not None else ' so far'}")
+    if counts := answers.count_words(view):
+        print(f"claims: {counts}")
     print(f"next: {following.command}")
 
 
@@ -86,17 +105,21 @@ def runs(root: Path, *, as_json: bool) -> None:
 
 
 def show(name: str, root: Path, *, as_json: bool) -> None:
+    from bloomery.report.showing import grids
     from bloomery.report.table import closing_rows
 
     view = view_of(name, root)
     if as_json:
         print(json.dumps([asdict(row) for row in closing_rows(view)], indent=1))
-    else:
-        print_table(console(), view)
+        return
+    screen = console()
+    print_table(screen, view)
+    for grid in grids(view):
+        print_grid(screen, grid)
 
 
 def compare(names: list[str], root: Path, *, as_json: bool) -> None:
-    from bloomery.report.table import compare as compare_views
+    from bloomery.report.compare import compare as compare_views
 
     rows = compare_views([view_of(name, root) for name in names])
     if as_json:

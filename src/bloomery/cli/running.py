@@ -30,15 +30,18 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, 
 
     from bloomery.cli.display import Display
     from bloomery.engine.discover import catalogue
+    from bloomery.engine.events import read_events
     from bloomery.engine.launch import Launch, launch
+    from bloomery.plan.load import resolve
     from bloomery.train.device import choose_device
 
     chosen = choose_device(device)
-    display = Display(screen, wall_cap_seconds=loaded.plan.budget.wall)
+    display = Display(screen, plan=resolve(loaded), wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
         how = Launch(runs, chosen.value, threads, display, lambda: bool(caught), tuple(allow_changed))
         folder = how.folder(loaded)
         where = escape(str(folder))
+        display.already(read_events(folder / "events.jsonl"))
         screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)
         try:
             outcome = launch(loaded, catalogue, how)

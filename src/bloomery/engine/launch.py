@@ -25,6 +25,7 @@ from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Meter, Observer, Session
 from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
+from bloomery.plan.canon import canonical
 from bloomery.plan.load import Loaded, resolve
 
 
@@ -84,8 +85,10 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             session.emit("note", text=note)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root, events)
-        planned: dict[str, Any] = dict(price_plan(loaded, catalogue, device or find_device("cpu")).first_walk.to_json())
+        priced = price_plan(loaded, catalogue, device or find_device("cpu"))
+        planned: dict[str, Any] = dict(priced.first_walk.to_json())
         session.emit("budget_planned", once=True, **planned, caps=loaded.plan.budget.model_dump())
+        session.observe({"event": "planned", "cells": priced.sizes()})
         for name in loaded.plan.inputs:
             session.adopted[name] = inputs.take(name)
         return Runner(loaded, session).run()
@@ -152,6 +155,7 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
         "mode": "exploratory" if loaded.exploratory else "confirmatory",
         "overrides": dict(override.split("=", 1) for override in loaded.overrides),
         "plan_text": loaded.text,
+        "canonical": canonical(loaded.plan),
         "provenance": provenance(
             loaded.source, device=session.device, threads=session.threads, precision=session.precision
         ),

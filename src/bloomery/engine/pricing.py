@@ -58,6 +58,14 @@ class PricedPlan:
     def worst_case(self) -> Amounts:
         return sum((remedy.adds for remedy in self.remedies for _ in range(remedy.uses)), self.first_walk)
 
+    def sizes(self) -> list[dict[str, Any]]:
+        """{stage, who, cells, seconds of one}: for whoever shows how much is left."""
+        return [
+            {"stage": line.stage, "who": line.who, "cells": line.cells,
+             "seconds": line.price.amounts.seconds / line.cells}
+            for line in self.lines
+        ]  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         return {
             "plan": self.plan,

@@ -69,8 +69,8 @@ class Accounting:
 def account(view: RunView) -> Accounting | None:
     """Of the stage that the headline numbers come from; None where no model was counted."""
     stage = view.main_stage
-    attempt = stage and (stage.judged or stage.last)
-    candidate = attempt and attempt.tally_of("candidate")
+    attempt = stage and stage.shown
+    candidate = attempt and attempt.tally_of(attempt.candidate)
     if attempt is None or candidate is None:
         return None
     control = attempt.tally_of("control")
@@ -84,8 +84,8 @@ def account(view: RunView) -> Accounting | None:
         total_compression=claim / candidate.stored if claim and candidate.stored else None,
         stored_ratio=_ratio(candidate.stored, control and control.stored),
         flops_per_token_ratio=_ratio(candidate.flops_per_token, control and control.flops_per_token),
-        flops_ratio=_ratio(*(_mean(attempt, who, "flops") for who in ("candidate", "control"))),
-        seconds_ratio=_ratio(*(_mean(attempt, who, "seconds") for who in ("candidate", "control"))),
+        flops_ratio=_ratio(*(_mean(attempt, who, "flops") for who in (attempt.candidate, "control"))),
+        seconds_ratio=_ratio(*(_mean(attempt, who, "seconds") for who in (attempt.candidate, "control"))),
     )
 
 

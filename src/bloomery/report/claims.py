@@ -21,8 +21,8 @@ from bloomery.plan.ledger import Ledger, Row
 from bloomery.plan.load import load
 from bloomery.plan.schema import Plan
 from bloomery.report import wording
-from bloomery.report.replay import condition_verdict
-from bloomery.report.view import ConditionVerdict, Facts
+from bloomery.report.facts import ConditionVerdict, Facts
+from bloomery.report.parsing import condition_verdict
 
 VERDICTS: tuple[str, ...] = ("untested", "undecided", "refuted", "supported")
 """In the order in which they are told."""

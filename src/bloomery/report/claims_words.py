@@ -10,7 +10,7 @@ from typing import Any
 
 from bloomery.report import summary, wording
 from bloomery.report.claims import Answer, Loose, Standing, Stock
-from bloomery.report.view import ConditionVerdict
+from bloomery.report.facts import ConditionVerdict
 
 LINE_HEADER = (
     "id", "verdict", "system", "kind", "before", "mode", "run", "commit", "value", "interval", "n", "named by", "claim",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bloomery.report.view import Attempt, Cell, Point
+from bloomery.report.facts import Cell, Point
+from bloomery.report.view import Attempt
 
 MOST_POINTS = 140
 
@@ -59,14 +60,14 @@ def curve(attempt: Attempt, who: str, quantity: str = "loss") -> Curve | None:
     return Curve(who, longest, mean, low, high, lined)
 
 
-def difference(attempt: Attempt) -> Curve | None:
-    """Training loss of candidate minus control, step by step on the same batches, seed by seed."""
+def difference(attempt: Attempt, against: str = "control") -> Curve | None:
+    """Training loss of the candidate minus another party, step by step on the same batches, seed by seed."""
     cells: dict[tuple[str, int | None], Cell] = {(cell.who, cell.seed): cell for cell in attempt.cells}
     series: dict[int | None, np.ndarray] = {}
     grid: np.ndarray | None = None
     for (who, seed), cell in cells.items():
-        other = cells.get(("control", seed))
-        if who != "candidate" or other is None:
+        other = cells.get((against, seed))
+        if who != attempt.candidate or other is None:
             continue
         theirs = {point.step: point.loss for point in other.points}
         both = [
@@ -84,7 +85,7 @@ def difference(attempt: Attempt) -> Curve | None:
     stacked = np.stack(list(series.values()))
     known = np.isfinite(stacked).sum(0)
     mean = np.divide(np.nansum(stacked, axis=0), known, out=np.full(len(grid), np.nan), where=known > 0)
-    return Curve("difference", grid, mean, np.fmin.reduce(stacked, axis=0), np.fmax.reduce(stacked, axis=0), series)
+    return Curve(against, grid, mean, np.fmin.reduce(stacked, axis=0), np.fmax.reduce(stacked, axis=0), series)
 
 
 def held_out_metric(attempt: Attempt) -> str | None:

@@ -5,8 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bloomery.report import accounting, story, summary, table, wording
-from bloomery.report.spending import spending
+from bloomery.report import (
+    accounting,
+    answers,
+    arms,
+    controls,
+    cycles,
+    looks,
+    passage,
+    story,
+    summary,
+    sweeps,
+    table,
+    wording,
+)
+from bloomery.report.finals import all_finals
+from bloomery.report.grid import Grid
+from bloomery.report.spending import by_party, spending
 from bloomery.report.view import RunView
 
 
@@ -16,8 +31,11 @@ def markdown(view: RunView) -> str:
         inline(summary.summary(view)),
         f"*{inline(summary.mode_words(view))}*",
         _predictions(view),
+        _section("Claims", _grids(answers.claim_grid(view))),
         _promise(view),
         _section("Gates and attempts", grid(table.HEADER, [row.cells() for row in table.closing_rows(view)])),
+        _section("Arms, sweeps and controls", _parties(view)),
+        _section("Cycles, optional and skipped stages", _passage(view)),
         _section("What happened", _story(view)),
         _section("Measured results", _results(view)),
         _section("Size and compute", _size(view)),
@@ -66,6 +84,8 @@ def _predictions(view: RunView) -> str:
         word = summary.finding(condition)
         found = f": {summary.numbers(condition)}" if condition.value is not None else ""
         said = f" ({summary.FINDINGS.get(word, word)} {wording.party(condition.relative_to)})" if word else ""
+        look = looks.look_words(one.stage, one.attempt)
+        said += f" ({look})" if look else ""
         lines.append(f"**{inline(status)}** {inline(f'{one.stage.id}: {wording.asked(condition)}{found}{said}')}")
         lines += [f"  amended: {inline(change.why)}" for change in view.touching(f"stages.{one.stage.id}")]
     return _section("Predictions", _bullets(lines))
@@ -107,9 +127,9 @@ def _story(view: RunView) -> str:
 def _results(view: RunView) -> str:
     rows = []
     for stage in view.stages:
-        attempt = stage.judged or stage.last
+        attempt = stage.shown
         if attempt is not None:
-            for metric, who, mean, spread in table.finals(attempt):
+            for metric, who, mean, spread in all_finals(attempt):
                 rows.append((stage.id, metric, wording.party(who), wording.amount(metric, mean) + spread))
     return grid(("stage", "metric", "who", "mean ± half the range over seeds"), rows)
 
@@ -121,7 +141,35 @@ def _size(view: RunView) -> str:
 
 def _budget(view: RunView) -> str:
     rows = [(one.name, one.planned, one.spent, one.cap) for one in spending(view)]
-    return grid(("", "planned", "spent", "cap"), rows)
+    spread = by_party(view)
+    parts = [grid(("", "planned", "spent", "cap"), rows), _grids(spread) if rows else ""]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _grids(*several: Grid | None) -> str:
+    """Each with its caption above it and its remarks below."""
+    parts: list[str] = []
+    for one in several:
+        if one is not None:
+            rows = [[cell.replace("\n", "; ") for cell in row] for row in one.rows]
+            parts += [f"*{inline(one.caption)}*", grid(one.header, rows), _bullets(map(inline, one.remarks))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _parties(view: RunView) -> str:
+    parts: list[str] = []
+    for stage in view.stages:
+        attempt, control = stage.shown, controls.control_words(view, stage, stage.shown)
+        both = (arms.arm_grid(view, stage, attempt), sweeps.sweep_grid(view, stage, attempt)) if attempt else ()
+        inside = [f"**Control.** {inline(control)}" if control else "", _grids(*both)]
+        if any(inside):
+            parts += [f"### {inline(stage.id)}", *(one for one in inside if one)]
+    return "\n\n".join(parts)
+
+
+def _passage(view: RunView) -> str:
+    loops = [cycles.cycle_grid(loop) for loop in view.loops]
+    return _grids(*loops, passage.not_promoted_grid(view), passage.skipped_grid(view))
 
 
 def _samples(view: RunView) -> str:

@@ -14,14 +14,17 @@ from bloomery.engine.artifact import write_atomically
 from bloomery.report import summary
 from bloomery.report.markdown import markdown
 from bloomery.report.markup import Markup, join, tag
-from bloomery.report.sections import evidence, record, verdict
+from bloomery.report.sections import banner, choices, claims, evidence, passage, record, verdict
 from bloomery.report.view import RunView
 
 Section = Callable[[RunView], Markup | None]
 SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("predictions", "Predictions", verdict.predictions),
+    ("claims", "Claims", claims.claims),
     ("promise", "What was promised", verdict.promise),
     ("gates", "Gates and attempts", evidence.gates),
+    ("parties", "Arms, sweeps and controls", choices.parties),
+    ("passage", "Cycles, optional and skipped stages", passage.passed_over),
     ("curves", "Learning curves", evidence.learning),
     ("results", "Measured results", evidence.results),
     ("size", "Size and compute", evidence.size),
@@ -51,7 +54,7 @@ def page(view: RunView) -> str:
     )
     body = tag(
         "body",
-        verdict.banner(view),
+        banner.banner(view),
         tag(
             "nav",
             tag("ul", [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in shown]),

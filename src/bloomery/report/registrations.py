@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bloomery.plan import registration
 from bloomery.report import wording
-from bloomery.report.view import Facts
+from bloomery.report.facts import Facts
 
 LOG = "registration.jsonl"
 REGISTERS = frozenset({"registered", "amended"})

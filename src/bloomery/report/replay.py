@@ -1,61 +1,65 @@
-"""Events in the order of the log -> RunView. What comes later wins: a resumed cell writes its last points again.
+"""Events in the order of the log. What comes later wins: a resumed cell writes its last points again.
 
 It refuses nothing that a killed process can leave behind. An event with a name it does not know is a note, kept whole.
+The reader takes the events one by one; parsing.py reads what stands in each, assembly.py makes the view of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from bloomery.engine.events import FAULTS, illegible
-from bloomery.measure import Interval, Measurement, Tally
-from bloomery.report.drafts import DraftAttempt, DraftStage
-from bloomery.report.view import (
+from bloomery.measure import Measurement
+from bloomery.report import parsing
+from bloomery.report.drafts import DraftAttempt, DraftLoop, DraftStage
+from bloomery.report.facts import (
     Amendment,
-    Attempt,
+    Best,
     Cell,
-    ConditionVerdict,
-    Decision,
+    Claimed,
+    CycleEnd,
     Facts,
     GateVerdict,
     Header,
-    MadeArtifact,
-    Note,
-    Point,
+    Look,
+    LoopEnd,
     Registration,
-    RunView,
     Sample,
     Span,
-    StageView,
-    Twin,
 )
-
-QUIET = frozenset({"point", "measured", "sample", "budget_spent", "evaluated", "spent"})
-"""Too many to be told one by one; the report draws or tabulates them."""
-
-AMOUNTS = ("tokens", "flops", "seconds", "money", "kwh")
-"""`spent` lines are increments, `budget_spent` lines totals; after a kill the increments may be ahead."""
+from bloomery.report.parsing import number, text
+from bloomery.report.view import Attempt
 
 HELD = ("memory_bytes", "disk_bytes")
 """Of the process that ended last, and as it left the folder."""
 
+AMOUNTS = ("tokens", "flops", "seconds", "money", "kwh")
+"""`spent` lines are increments, `budget_spent` lines totals; after a kill the increments may be ahead."""
+
 KEEPS_STATUS = frozenset({"run_finished", "interrupted", "budget_spent", "spent", "registered", "amended"})
 """Anything else, after a run ended or was interrupted, means that it goes on."""
 
+NOT_HELD_OUT = frozenset({"train", "tally", "cost", "repeat"})
+"""Sources whose metrics are no look at held-out data."""
 
-class _Reader:
+
+class Reader:
+    """What the events so far have said."""
+
     def __init__(self) -> None:
         self.header = Header()
         self.registration: Registration | None = None
         self.amendments: list[Amendment] = []
         self.stages: dict[str, DraftStage] = {}
+        self.loops: dict[str, DraftLoop] = {}
+        self.claims: dict[str, Claimed] = {}
+        self.judged: dict[str, dict[str, Measurement]] = {}
         self.walks = 0
+        self.patches: list[Facts] = []
         self.planned: Facts = {}
         self.spent: dict[str, float] = {}
         self.counted: dict[str, float] = {}
+        self.spent_by: dict[tuple[str, str], dict[str, float]] = {}
         self.data: Facts = {}
         self.status, self.exit_code, self.reason = "unfinished", None, ""
         self.results_seen = False
@@ -91,87 +95,78 @@ class _Reader:
             attempts[number] = DraftAttempt(Attempt(number, twin=twin))
         return attempts[number]
 
+    # The run
+
     def on_run_opened(self, event: Facts) -> None:
-        overrides = event.get("overrides") or {}
-        if not isinstance(overrides, Mapping):
-            overrides = dict(str(one).split("=", 1) for one in overrides if "=" in str(one))
-        self.header = Header(
-            run=str(event.get("run", "")),
-            plan=str(event.get("plan", "")),
-            digest=str(event.get("digest", "")),
-            source=str(event.get("source") or ""),
-            mode=str(event.get("mode", "")),
-            overrides=overrides,
-            argv=tuple(str(word) for word in event.get("argv") or ()),
-            plan_text=str(event.get("plan_text") or self.header.plan_text),
-            provenance=event.get("provenance") or {},
-            opened=self.header.opened or str(event.get("time", "")),
-        )
+        self.header = parsing.header(event, self.header)
 
     def on_resumed(self, event: Facts) -> None:
         if "digest" in event:
             self.on_run_opened(event)
 
-    def on_spent(self, event: Facts) -> None:
-        for name in AMOUNTS:
-            self.counted[name] = self.counted.get(name, 0.0) + (_number(event.get(name)) or 0.0)
-
     def on_registered(self, event: Facts) -> None:
-        self.registration = Registration(
-            time=str(event.get("time", "")),
-            digest=str(event.get("digest", "")),
-            commit=str(event.get("commit") or ""),
-            hypothesis=str(event.get("hypothesis") or ""),
-            variable=str(event.get("variable") or ""),
-            control=event.get("control"),
-            prediction=event.get("prediction"),
-            fail_conditions=event.get("fail_conditions"),
-        )
+        self.registration = parsing.registration(event)
 
     def on_amended(self, event: Facts) -> None:
+        changed = tuple(str(key) for key in event.get("changed") or ())
         self.amendments.append(
             Amendment(
-                str(event.get("time", "")),
-                str(event.get("why", "")),
-                str(event.get("before") or ""),
-                str(event.get("after") or ""),
-                tuple(str(key) for key in event.get("changed") or ()),
+                text(event, "time"), text(event, "why"), text(event, "before"), text(event, "after"), changed,
                 self.results_seen,
             )
-        )
-
-    def on_budget_planned(self, event: Facts) -> None:
-        self.planned = _facts(event)
-
-    def on_budget_spent(self, event: Facts) -> None:
-        self.spent = {name: _number(event[name]) or 0.0 for name in (*AMOUNTS, *HELD) if event.get(name) is not None}
+        )  # fmt: skip
 
     def on_data_ready(self, event: Facts) -> None:
-        self.data = _facts(event)
+        self.data = parsing.facts(event)
 
     def on_walk_started(self, event: Facts) -> None:
         self.walks = max(self.walks, int(event.get("walk", self.walks + 1)))
+        self.patches = list(event.get("patches") or ())
+
+    def on_interrupted(self, event: Facts) -> None:
+        self.status, self.exit_code = "interrupted", None
+        self.close_spans(str(event.get("time", "")), "interrupted")
+
+    def on_run_finished(self, event: Facts) -> None:
+        self.status, self.exit_code = str(event.get("status", "failed")), event.get("exit_code")
+        self.reason = str(event.get("reason") or "")
+
+    # What it costs
+
+    def on_budget_planned(self, event: Facts) -> None:
+        self.planned = parsing.facts(event)
+
+    def on_budget_spent(self, event: Facts) -> None:
+        self.spent = {name: number(event[name]) or 0.0 for name in (*AMOUNTS, *HELD) if event.get(name) is not None}
+
+    def on_spent(self, event: Facts) -> None:
+        tables = [self.counted]
+        place = (text(event, "stage"), text(event, "who") or text(event, "doing"))
+        if place[1]:
+            tables.append(self.spent_by.setdefault(place, {}))
+        for table in tables:
+            for name in AMOUNTS:
+                table[name] = table.get(name, 0.0) + (number(event.get(name)) or 0.0)
+
+    # Stages and their cells
 
     def on_stage_started(self, event: Facts) -> None:
         stage, attempt = self.stage(event), self.attempt(event)
-        stage.kind, stage.skipped = str(event.get("kind") or stage.kind), ""
+        stage.kind, stage.skipped = text(event, "kind", stage.kind), ""
+        told = [str(cell["who"]) for cell in event.get("cells") or () if "who" in cell]
+        attempt.planned = list(dict.fromkeys([*attempt.planned, *told]))
         attempt.value = replace(
             attempt.value,
-            started=attempt.value.started or str(event.get("time", "")),
-            fingerprint=str(event.get("fingerprint") or ""),
+            started=attempt.value.started or text(event, "time"),
+            fingerprint=text(event, "fingerprint"),
         )
 
     def on_stage_skipped(self, event: Facts) -> None:
-        stage = self.stage(event)
-        if not stage.attempts:
-            stage.skipped = str(event.get("why") or "skipped")
+        self.stage(event).skipped = text(event, "why", "skipped")
 
     def on_twin_solved(self, event: Facts) -> None:
         attempt = self.attempt({"attempt": max(self.stage(event).attempts, default=1), **event})
-        tallies = {who: Tally.from_json(event[who]) for who in ("candidate", "control") if event.get(who)}
-        match, off_by = str(event.get("match", "")), _number(event.get("off_by"))
-        twin = Twin(tallies.get("candidate"), tallies.get("control"), match, off_by, event.get("patch") or {})
-        attempt.value = replace(attempt.value, twin=twin)
+        attempt.value = replace(attempt.value, twin=parsing.twin(event))
 
     def cell(self, event: Facts, **changes: Any) -> None:
         key = (str(event["who"]), event.get("seed"))
@@ -183,184 +178,115 @@ class _Reader:
         self.cell(
             event,
             state="running",
-            started=known.started if known and known.started else str(event.get("time", "")),
+            started=known.started if known and known.started else text(event, "time"),
             first_step=known.first_step if known else int(event.get("step") or 0),
+            error="",
         )
-        self.open_spans[_span_key(event)] = str(event.get("time", ""))
+        self.open_spans[_span_key(event)] = text(event, "time")
 
     def on_cell_reused(self, event: Facts) -> None:
-        self.cell(event, state="reused", **_spent(event))
         if not event.get("of"):
+            self.cell(event, state="reused", **parsing.spent(event))
             return
         stage, number, who, seed = event["of"]
-        source = self.stages.get(str(stage), DraftStage("")).attempts.get(int(number))
-        if source is not None:
-            self.attempt(event).inherit((str(event["who"]), event.get("seed")), source, (str(who), seed))
+        source = (str(stage), int(number), str(who), seed)
+        self.cell(event, state="reused", source=source, **parsing.spent(event))
+        drafted = self.stages.get(source[0], DraftStage("")).attempts.get(source[1])
+        if drafted is not None:
+            self.attempt(event).inherit((str(event["who"]), event.get("seed")), drafted, source[2:])
 
     def on_cell_failed(self, event: Facts) -> None:
-        self.cell(event, state="failed", finished=str(event.get("time", "")))
-        start = self.open_spans.pop(_span_key(event), None)
-        if start is not None:
-            self.spans.append(Span(*_span_key(event), start=start, end=str(event.get("time", "")), ended="failed"))
+        self.cell(event, state="failed", finished=text(event, "time"), error=text(event, "error"))
+        self.end_span(event, "failed")
 
     def on_cell_finished(self, event: Facts) -> None:
-        self.cell(event, state="finished", finished=str(event.get("time", "")), **_spent(event))
+        self.cell(event, state="finished", finished=text(event, "time"), **parsing.spent(event))
         self.results_seen = True
+        self.end_span(event, "finished")
+
+    def end_span(self, event: Facts, ended: str) -> None:
         start = self.open_spans.pop(_span_key(event), None)
         if start is not None:
-            self.spans.append(Span(*_span_key(event), start=start, end=str(event.get("time", "")), ended="finished"))
+            self.spans.append(Span(*_span_key(event), start=start, end=text(event, "time"), ended=ended))
 
     def on_point(self, event: Facts) -> None:
-        loss = _number(event.get("loss"))
+        point = parsing.point(event)
         key = (str(event["who"]), event.get("seed"))
-        rest = {name: _number(event.get(name)) for name in ("lr", "tokens_per_second", "gradient_norm")}
-        point = Point(
-            int(event["step"]), float(event.get("tokens") or 0), float("nan") if loss is None else loss, **rest
-        )
         self.attempt(event).points.setdefault(key, {})[point.step] = point
 
     def on_measured(self, event: Facts) -> None:
         one = Measurement.from_json(event["measurement"])
         self.attempt(event).measured[one.name, one.who, one.seed, one.step] = one
+        if event.get("artifact"):
+            self.judged.setdefault(str(event["artifact"]), {})[one.name] = one
 
     def on_artifact(self, event: Facts) -> None:
-        made = MadeArtifact(
-            str(event.get("who", "candidate")),
-            event.get("seed"),
-            str(event.get("output", "")),
-            str(event.get("kind", "")),
-            str(event.get("digest", "")),
-            str(event.get("path", "")),
-            tuple(event.get("parents") or ()),
-            Tally.from_json(event["tally"]) if event.get("tally") else None,
-        )
+        made = parsing.artifact(event)
         self.attempt(event).artifacts[made.who, made.seed, made.output] = made
 
     def on_sample(self, event: Facts) -> None:
         through = f" through {event['codec']}" if "codec" in event else ""
-        one = Sample(
-            str(event.get("who", "candidate")) + through,
-            event.get("seed"),
-            str(event.get("prompt", "")),
-            str(event.get("text", "")),
-        )
+        who = text(event, "who", "candidate") + through
+        one = Sample(who, event.get("seed"), text(event, "prompt"), text(event, "text"))
         self.attempt(event).samples[one.who, one.seed, one.prompt] = one
 
-    def on_verdict(self, event: Facts) -> None:
-        conditions = tuple(condition_verdict(one) for one in event.get("conditions") or ())
+    # What was chosen, judged and decided
+
+    def on_sweep_chosen(self, event: Facts) -> None:
+        found = parsing.sweep(event)
+        self.attempt(event).sweeps[found.who] = found
+
+    def on_candidate_chosen(self, event: Facts) -> None:
         attempt = self.attempt(event)
-        attempt.value = replace(
-            attempt.value,
-            verdict=GateVerdict(str(event.get("status", "missing")), conditions, str(event.get("time", ""))),
-        )
+        attempt.candidate = text(event, "candidate")
+        if event.get("arms"):
+            best = Best(tuple(str(arm) for arm in event["arms"]), parsing.choice(event))
+            attempt.value = replace(attempt.value, best=best)
+
+    def on_verdict(self, event: Facts) -> None:
+        attempt, verdict = self.attempt(event), parsing.verdict(event, text(event, "time"))
+        attempt.value = replace(attempt.value, verdict=verdict)
         self.results_seen = True
+        if looks_at_held_out(verdict):
+            self.look(self.stage(event), attempt.value.number, verdict)
+
+    def look(self, stage: DraftStage, attempt: int, verdict: GateVerdict) -> None:
+        patches, amendments = stage.seen
+        after = [_rule(patch, stage.id) for patch in self.patches[patches:]] if stage.looks else []
+        late = sum(one.after_results for one in self.amendments[amendments:]) if stage.looks else 0
+        after += ["an amendment"] * min(late, 1)
+        stage.looks.append(Look(attempt, verdict.status, tuple(dict.fromkeys(after)), verdict.time))
+        stage.seen = (len(self.patches), len(self.amendments))
 
     def on_decision(self, event: Facts) -> None:
         attempt = self.attempt(event)
-        attempt.value = replace(
-            attempt.value,
-            decision=Decision(
-                str(event.get("action", "")),
-                str(event.get("rule") or ""),
-                str(event.get("because") or ""),
-                str(event.get("reason") or ""),
-                event.get("set") or {},
-                str(event.get("from") or ""),
-                str(event.get("time", "")),
-            ),
-        )
+        attempt.value = replace(attempt.value, decision=parsing.decision(event))
 
-    def on_interrupted(self, event: Facts) -> None:
-        self.status, self.exit_code = "interrupted", None
-        self.close_spans(str(event.get("time", "")), "interrupted")
+    def on_cycle_ended(self, event: Facts) -> None:
+        end = CycleEnd(int(event["cycle"]), bool(event.get("kept")), text(event, "at"), text(event, "why"))
+        self.loop(event).ends[end.number] = end
 
-    def on_run_finished(self, event: Facts) -> None:
-        self.status, self.exit_code = str(event.get("status", "failed")), event.get("exit_code")
-        self.reason = str(event.get("reason") or "")
+    def on_loop_ended(self, event: Facts) -> None:
+        self.loop(event).end = LoopEnd(int(event.get("cycles") or 0), int(event.get("of") or 0), text(event, "why"))
+
+    def loop(self, event: Facts) -> DraftLoop:
+        return self.loops.setdefault(str(event["stage"]), DraftLoop(str(event["stage"])))
+
+    def on_claim_judged(self, event: Facts) -> None:
+        one = parsing.claim(event)
+        self.claims[one.id] = one
 
 
-def replay(folder: Path, events: Sequence[Facts], place: Callable[[Facts], str] = lambda _: "events.jsonl") -> RunView:
-    """All events of one run, oldest first. place: where one stands, for the ArtifactError that says what it lacks."""
-    reader = _Reader()
-    for event in events:
-        try:
-            reader.take(event)
-        except FAULTS as error:
-            raise illegible(event, place(event), error) from error
-    reader.close_spans(reader.last_time, "running")
-    return RunView(
-        folder=folder,
-        header=reader.header,
-        registration=reader.registration,
-        amendments=tuple(reader.amendments),
-        stages=tuple(
-            StageView(
-                stage.id,
-                stage.kind,
-                tuple(attempt.freeze() for _, attempt in sorted(stage.attempts.items())),
-                stage.skipped,
-            )
-            for stage in reader.stages.values()
-        ),
-        walks=reader.walks,
-        planned=reader.planned,
-        spent={
-            name: max(reader.spent.get(name, 0.0), reader.counted.get(name, 0.0))
-            for name in (*AMOUNTS, *HELD)
-            if name in reader.spent or name in reader.counted
-        },
-        data=reader.data,
-        timeline=tuple(
-            Note(str(event.get("time", "")), str(event["event"]), _facts(event))
-            for event in events
-            if event["event"] not in QUIET
-        ),
-        spans=tuple(reader.spans),
-        status=reader.status,
-        exit_code=reader.exit_code,
-        reason=reader.reason,
-        updated=str(events[-1].get("time", "")) if events else "",
-    )
+def looks_at_held_out(verdict: GateVerdict) -> bool:
+    """Whether anything but training, sizes and costs was measured for it: what failed on its way was not looked at."""
+    return any(one.value is not None and one.metric.split("/")[0] not in NOT_HELD_OUT for one in verdict.conditions)
+
+
+def _rule(patch: Facts, stage: str) -> str:
+    """`rule more`, and of which stage where it is another one's."""
+    name, at = f"rule {patch.get('rule', '')}", str(patch.get("stage") or "")
+    return name if at in ("", stage) else f"{name} of {at}"
 
 
 def _span_key(event: Facts) -> tuple[str, int, str, int | None]:
     return str(event["stage"]), int(event.get("attempt", 1)), str(event["who"]), event.get("seed")
-
-
-def _facts(event: Facts) -> dict[str, Any]:
-    return {key: value for key, value in event.items() if key not in ("event", "time")}
-
-
-def _number(value: Any) -> float | None:
-    """Non-finite numbers are written as strings, as JSON has none."""
-    return None if value is None or value == "" else float(value)
-
-
-def _spent(event: Facts) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        name: _number(event[name]) for name in ("seconds", "tokens", "flops") if event.get(name) is not None
-    }
-    return {**out, "hashes": event["hashes"]} if event.get("hashes") else out
-
-
-def condition_verdict(one: Facts) -> ConditionVerdict:
-    asked, interval, seeds = one.get("condition") or {}, one.get("interval"), one.get("seeds") or ()
-    return ConditionVerdict(
-        condition=asked,
-        words=str(one.get("words", "")),
-        status=str(one.get("status", "missing")),
-        metric=str(one.get("metric") or asked.get("metric") or ""),
-        of=str(one.get("of") or asked.get("of") or "candidate"),
-        relative_to=one.get("relative_to") or asked.get("relative_to"),
-        value=_number(one.get("value")),
-        interval=Interval(*(float(bound) for bound in interval)) if interval else None,
-        n=one.get("n"),
-        seeds=tuple(seeds) if isinstance(seeds, Sequence) else (),
-        values=tuple(float(value) for value in one.get("values") or ()),
-        reference=_number(one.get("reference")),
-        candidate=_number(one.get("candidate")),
-        note=str(one.get("note") or ""),
-        comparison=str(one.get("comparison") or ""),
-        confidence=_number(one.get("confidence")),
-        alternative=one.get("alternative"),
-    )

@@ -1,4 +1,4 @@
-"""Planned and spent, in words: one row for each thing that costs, with the cap where the plan has one."""
+"""Planned and spent, in words: a row for each thing that costs, with the cap where the plan has one; and by whom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bloomery.report import wording
+from bloomery.report.facts import Facts
+from bloomery.report.grid import Grid
 from bloomery.report.view import RunView
 
 QUANTITIES: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
@@ -44,6 +46,30 @@ def spending(view: RunView) -> tuple[Spending, ...]:
         share = spent / limit if spent is not None and limit else None
         rows.append(Spending(name, *words, share=share, capped=cap is not None))
     return tuple(rows)
+
+
+def by_party(view: RunView) -> Grid | None:
+    """Where it went: a row a party of each stage, all attempts together; trials of its sweep in a row of their own."""
+    rows: list[tuple[str, ...]] = []
+    total = sum(_number(one.get("seconds")) or 0.0 for one in view.spent_by.values())
+    merged: dict[tuple[str, str, int], list[Facts]] = {}
+    order = {stage.id: position for position, stage in enumerate(view.stages)}
+    trials = {stage.id: stage.trials for stage in view.stages}
+    for (stage, who), amounts in view.spent_by.items():
+        party, _, trial = who.partition("~")
+        merged.setdefault((stage, party, int(bool(trial))), []).append(amounts)
+    for (stage, party, of_sweep), several in sorted(merged.items(), key=lambda one: order.get(one[0][0], len(order))):
+        tokens, seconds, flops = (
+            sum(_number(one.get(name)) or 0.0 for one in several) for name in ("tokens", "seconds", "flops")
+        )
+        who = wording.party(party)
+        if of_sweep and stage in trials:
+            who += f": {wording.several(trials[stage](party), 'trial')} of its sweep"
+        share = f"{100 * seconds / total:.0f} %" if total else wording.NOTHING
+        rows.append((stage, who, wording.count(tokens), wording.duration(seconds), wording.count(flops), share))
+    header = ("stage", "who", "tokens", "time", "FLOPs", "share of the time")
+    caption = "Where it went, over all attempts, evaluation included; a trial that won is its party's first seed"
+    return Grid("Spending", caption, header, tuple(rows)) if len(rows) > 1 else None
 
 
 def _number(value: object) -> float | None:

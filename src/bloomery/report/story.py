@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.report import wording
-from bloomery.report.view import Note, RunView
+from bloomery.report.facts import Note
+from bloomery.report.view import RunView
 
 UNTOLD = frozenset(
     (
@@ -38,11 +39,17 @@ class Chapter:
 
 
 def story(view: RunView) -> tuple[Chapter, ...]:
-    chapters = []
+    chapters: list[Chapter] = []
     opened = 0
+    ended = {loop.id for loop in view.loops if loop.end is not None}
+    closed = {stage.id for stage in view.stages if stage.cycle is not None and stage.cycle.loop in ended}
     for note in view.timeline:
         if note.event in UNTOLD:
             continue
+        if note.event == "stage_skipped" and note.facts.get("stage") in closed:
+            continue  # the loop has ended, and says so
+        if note.event == "cell_failed" and "~" in str(note.facts.get("who", "")):
+            continue  # a trial: what its sweep found is told
         opened += note.event == "run_opened"
         if note.event == "walk_started" and note.facts.get("walk", 1) == 1:
             continue
@@ -127,6 +134,25 @@ def _told(note: Note, opened: int) -> tuple[str, str, str]:
                 detail,
                 {"passed": "pass", "failed": "fail"}.get(status, "notable"),
             )
+        case "sweep_chosen":
+            who, chosen = wording.party(str(facts.get("who", ""))), facts.get("chosen")
+            found = f"chose {wording.said(chosen)}" if chosen is not None else "found no value"
+            tone = "" if chosen is not None else "fail"
+            return f"Sweep of {place}: {who}", f"{found} by {facts.get('metric', '')}", tone
+        case "candidate_chosen":
+            several = facts.get("arms")
+            how = f"the best of {len(several)} arms by {facts.get('metric', '')}" if several else "as the plan says"
+            return f"Candidate of {place}: {wording.party(str(facts.get('candidate', '')))}", how, ""
+        case "cycle_ended":
+            end, tone = ("kept", "") if facts.get("kept") else ("undone", "notable")
+            why = f"{facts['at']} did not pass: {facts.get('why', '')}" if facts.get("at") else ""
+            return f"Cycle {facts.get('cycle')} of {facts.get('stage')} {end}", why, tone
+        case "loop_ended":
+            kept = f"{facts.get('cycles')} of {facts.get('of')} cycles kept"
+            return f"Loop {facts.get('stage')} ended", f"{kept}; {facts.get('why', '')}", ""
+        case "claim_judged":
+            tone = {"supported": "pass", "refuted": "fail"}.get(str(facts.get("status")), "inconclusive")
+            return f"Claim {facts.get('id')}: {facts.get('status')}", str(facts.get("says", "")), tone
         case "cell_failed":
             who = wording.party(str(facts.get("who", "")))
             return f"Cell failed: {who}, seed {facts.get('seed')}", f"{place}: {facts.get('error', '')}", "fail"

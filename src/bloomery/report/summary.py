@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bloomery.report import wording
-from bloomery.report.view import Attempt, ConditionVerdict, RunView, StageView
+from bloomery.report import answers, cycles, looks, wording
+from bloomery.report.facts import ConditionVerdict
+from bloomery.report.view import Attempt, RunView, StageView
 
 FINDINGS = {
     "better": "better than",
@@ -29,14 +30,19 @@ class Prediction:
 
 
 def predictions(view: RunView) -> tuple[Prediction, ...]:
-    """Worst first; among equals in the order of the plan."""
+    """Worst first; among equals what the run rests on before optional stages and cycles, each in the plan's order."""
     found = [
         Prediction(stage, stage.judged, condition)
         for stage in view.stages
         if stage.judged is not None and stage.judged.verdict is not None
         for condition in stage.judged.verdict.conditions
     ]
-    return tuple(sorted(found, key=lambda one: rank(one.condition.status)))
+    return tuple(sorted(found, key=lambda one: (rank(one.condition.status), ends_nothing(one))))
+
+
+def ends_nothing(one: Prediction) -> bool:
+    """Whether its failing is foreseen: of an optional stage, or of a cycle of a loop."""
+    return one.stage.optional or one.stage.cycle is not None or one.attempt.not_promoted
 
 
 def rank(status: str) -> int:
@@ -93,17 +99,22 @@ def failures(view: RunView, most: int = 4) -> tuple[str, ...]:
 
 
 def context(view: RunView) -> tuple[str, ...]:
-    """What held against the control and the baselines, and what is missing for a claim."""
+    """What held against control and baselines, how often was looked, what was left behind, and what claims came to."""
     judged = predictions(view)
     held = [one for one in judged if one.condition.status == "pass"]
-    parts = [_comparison(one) for one in held if one.condition.relative_to == "control"][:1]
-    parts += [_rival(one) for one in held if (one.condition.relative_to or "").startswith("baseline:")][:2]
+    own = [one for one in held if one.condition.of == "candidate"]
+    parts = [_comparison(one) for one in own if one.condition.relative_to == "control"][:1]
+    parts += [_rival(one) for one in own if (one.condition.relative_to or "").startswith("baseline:")][:2]
     if judged and not has_control(view):
         parts.append("No control was trained: nothing here says how a dense model would have done.")
-    lost = [stage.id for stage in view.stages if stage.last is not None and stage.last.not_promoted]
+    parts += [words] if (words := looks.looks_words(view)) else []
+    parts += [f"The loop {loop.id} kept {cycles.kept_words(loop)}." for loop in view.loops if loop.end is not None]
+    lost = [stage.id for stage in view.stages if stage.last and stage.last.not_promoted and stage.cycle is None]
     if lost:
         plural = "s" if len(lost) > 1 else ""
         parts.append(f"Not promoted: the optional stage{plural} {wording.listed(lost)}; what came in was handed on.")
+    if words := answers.count_words(view):
+        parts.append(f"Claims: {words}.")
     late = sum(one.after_results for one in view.amendments)
     if late:
         parts.append(
@@ -139,6 +150,13 @@ def _outcome(view: RunView, judged: tuple[Prediction, ...]) -> str:
         if total > 1
         else f"The {kind} prediction did not hold"
     )
+    foreseen = sum(ends_nothing(one) for one in judged if one.condition.status != "pass")
+    if foreseen:
+        lost = total - held
+        those = "one of them belongs" if foreseen == 1 else f"{foreseen} of them belong"
+        if foreseen == lost:
+            those = "it belongs" if lost == 1 else "both belong" if lost == 2 else "all of them belong"
+        words += f"; {those} to optional stages or cycles of a loop, whose failing ends nothing"
     return f"{words}."
 
 
@@ -160,13 +178,27 @@ def _failure(one: Prediction) -> str:
         text += f": it came out at {numbers(condition)}"
     word = finding(condition)
     if word:
-        text += f", so the candidate is {FINDINGS.get(word, word)} {wording.party(condition.relative_to)}"
+        text += f", so {_subject(condition)} is {FINDINGS.get(word, word)} {wording.party(condition.relative_to)}"
     return text + "."
+
+
+def candidate_words(attempt: Attempt) -> str:
+    """`candidate`, or of a stage with arms `arm wide, best of 3 by val/loss`."""
+    if not attempt.arms:
+        return "candidate"
+    if not attempt.candidate:
+        return "an arm that is not chosen yet"
+    best = f", best of {len(attempt.arms)} by {attempt.best.choice.metric}" if attempt.best is not None else ""
+    return f"{wording.party(attempt.candidate)}{best}"
+
+
+def _subject(one: ConditionVerdict) -> str:
+    return "the candidate" if one.of == "candidate" else wording.party(one.of)
 
 
 def _comparison(one: Prediction) -> str:
     condition, twin = one.condition, one.attempt.twin
-    tokens = max((cell.tokens or 0 for cell in one.attempt.cells if cell.who == "candidate"), default=0)
+    tokens = max((cell.tokens or 0 for cell in one.attempt.cells_of(one.attempt.candidate)), default=0)
     setting = [f"after {wording.count(tokens)} tokens"] if tokens else []
     match = {"stored": "stored parameters", "active": "active parameters", "flops": "FLOPs per token", "bytes": "bytes"}
     if twin is not None and twin.match in match:

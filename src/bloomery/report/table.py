@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bloomery.report import summary, wording
-from bloomery.report.view import Attempt, RunView, StageView
+from bloomery.report import cycles, looks, passage, summary, wording
+from bloomery.report.view import Attempt, LoopView, RunView, StageView
 
 HEADER = ("stage", "attempt", "gate", "value", "interval", "control or reference", "verdict")
 
@@ -41,21 +40,37 @@ class NextCommand:
 def closing_rows(view: RunView, *, earlier_attempts: bool = True) -> tuple[Row, ...]:
     """In the order of the plan. A stage without a gate, or one that never ran, has a row that says so."""
     rows: list[Row] = []
+    open_loops = {loop.id: loop for loop in view.loops}
     for stage in view.stages:
+        if stage.cycle is not None and stage.cycle.loop in open_loops:
+            rows.append(_loop(open_loops.pop(stage.cycle.loop)))
+        if not stage.attempts and stage.cycle is not None and stage.cycle.number > 1:
+            continue  # the loop's own row says how many cycles there were
         if not stage.attempts:
-            rows.append(_plain(stage, "", f"not run: {stage.skipped}" if stage.skipped else "not run"))
+            rows.append(_plain(stage.id, "", f"not run: {stage.skipped}" if stage.skipped else "not run"))
         for attempt in stage.attempts if earlier_attempts else stage.attempts[-1:]:
             rows += _rows(stage, attempt)
-    return tuple(rows)
+        if stage.attempts and stage.skipped:
+            rows.append(_plain(stage.id, "", f"not run in the last walk: {stage.skipped}"))
+    return (*rows, *(_loop(loop) for loop in open_loops.values()))
+
+
+def _loop(loop: LoopView) -> Row:
+    if loop.skipped:
+        return _plain(loop.id, "", f"not run: {loop.skipped}")
+    ended = "" if loop.end is not None else ", not ended"
+    return _plain(loop.id, "", f"{cycles.kept_words(loop)} kept{ended}")
 
 
 def _rows(stage: StageView, attempt: Attempt) -> list[Row]:
     number = f"{attempt.number} of {len(stage.attempts)}" if len(stage.attempts) > 1 else str(attempt.number)
     if attempt.verdict is None:
-        return [_plain(stage, number, "not judged yet")]
+        return [_plain(stage.id, number, "not judged yet")]
     if not attempt.verdict.conditions:
-        return [_plain(stage, number, "no gate", attempt.verdict.status)]
-    rows = []
+        failed = f"did not end: {attempt.verdict.reason}" if attempt.verdict.reason else "no gate"
+        return [_plain(stage.id, number, failed, attempt.verdict.status)]
+    rows: list[Row] = []
+    look = looks.look_words(stage, attempt)
     for one in attempt.verdict.conditions:
         verdict = wording.STATUS_WORDS.get(one.status, one.status)
         word = summary.finding(one)
@@ -63,6 +78,7 @@ def _rows(stage: StageView, attempt: Attempt) -> list[Row]:
             verdict += f", {word}"
         if one.alternative is not None:
             verdict += " (one of several)"
+        verdict += f" ({look})" if look else ""
         if one.relative_to is None:
             reference = wording.NOTHING
         else:
@@ -79,14 +95,18 @@ def _rows(stage: StageView, attempt: Attempt) -> list[Row]:
                 one.status,
             )
         )
-    if attempt.not_promoted:
-        rows.append(_plain(stage, number, "not promoted: its inputs were handed on"))
+    if attempt.verdict.reason:
+        rows.append(_plain(stage.id, number, f"did not end: {attempt.verdict.reason}", "fail"))
+    if attempt.not_promoted and stage.cycle is not None:
+        rows.append(_plain(stage.id, number, f"cycle {stage.cycle.number} of {stage.cycle.loop} is undone"))
+    elif attempt.not_promoted:
+        rows.append(_plain(stage.id, number, f"not promoted: handed on instead is {passage.handed_on(stage, attempt)}"))
     return rows
 
 
-def _plain(stage: StageView, attempt: str, words: str, status: str = "") -> Row:
+def _plain(stage: str, attempt: str, words: str, status: str = "") -> Row:
     nothing = wording.NOTHING
-    return Row(stage.id, attempt or nothing, nothing, nothing, nothing, nothing, words, status)
+    return Row(stage, attempt or nothing, nothing, nothing, nothing, nothing, words, status)
 
 
 def plan_reference(view: RunView) -> str:
@@ -137,54 +157,3 @@ def next_command(view: RunView) -> NextCommand:
     if models:
         return NextCommand(f"bloomery generate {run} --prompt 'def '", "lets the trained model write")
     return NextCommand(f"bloomery show {run}", "shows what was measured")
-
-
-def compare(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
-    """Rows for `compare`, the first being the header: one column a run, one row a fact; finals are means over seeds."""
-    columns = [_column(view) for view in views]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    header = ("", *(view.header.run or view.folder.name for view in views))
-    return (header, *((name, *(column.get(name, wording.NOTHING) for column in columns)) for name in names))
-
-
-def _column(view: RunView) -> dict[str, str]:
-    held = [one.condition.status == "pass" for one in summary.predictions(view)]
-    column = {
-        "status": wording.STATUS_WORDS.get(view.status, view.status),
-        "mode": view.header.mode or wording.NOTHING,
-        "plan digest": wording.short(view.header.digest),
-        "predictions held": f"{sum(held)} of {len(held)}",
-        "tokens": wording.count(_float(view.spent.get("tokens"))),
-        "FLOPs": wording.count(_float(view.spent.get("flops"))),
-        "time": wording.duration(_float(view.spent.get("seconds"))),
-    }
-    for stage in view.stages:
-        attempt = stage.judged or stage.last
-        if attempt is None:
-            continue
-        tally = attempt.tally_of("candidate")
-        if tally is not None:
-            column[f"{stage.id}: stored parameters"] = wording.count(tally.stored)
-        for metric, who, mean, spread in finals(attempt):
-            of = "" if who == "candidate" else f" of {wording.party(who)}"
-            column[f"{stage.id}: {metric}{of}"] = wording.amount(metric, mean) + spread
-    return column
-
-
-def finals(attempt: Attempt) -> tuple[tuple[str, str, float, str], ...]:
-    """(metric, who, mean over seeds, spread in words); costs, sizes and training losses are told elsewhere."""
-    names = dict.fromkeys(
-        one.name for one in attempt.measurements if one.name.split("/")[0] not in ("cost", "tally", "train")
-    )
-    out = []
-    for metric in names:
-        for who in attempt.whos():
-            values = [found.value for found in attempt.final(metric, who).values()]
-            if values:
-                spread = f" ± {(max(values) - min(values)) / 2:.2g}" if len(values) > 1 else ""
-                out.append((metric, who, sum(values) / len(values), spread))
-    return tuple(out)
-
-
-def _float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float | str) else None

@@ -1,7 +1,8 @@
 """A run as values: what was promised, what ran, what was measured, judged and decided. From events.jsonl, no torch.
 
 It decides nothing and repairs nothing: a verdict that is not in the events does not exist here. An unfinished run, a
-torn last line, a stage that was not promoted or a control that never ran are ordinary cases, not errors.
+torn last line, a stage that was not promoted or a control that never ran are ordinary cases, not errors. What the plan
+says of a stage (its arms, its own control, its place in a loop) stands beside it where the plan is known.
 """
 
 from __future__ import annotations
@@ -9,186 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bloomery.errors import ArtifactError
-from bloomery.measure import Interval, Measurement, Tally
-
-Facts = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One event as it stands in the log, for the timeline and for whatever this file has no name for."""
-
-    time: str
-    event: str
-    facts: Facts = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What was started: the plan, its digest, and where it ran."""
-
-    run: str = ""
-    plan: str = ""
-    digest: str = ""
-    source: str = ""
-    mode: str = ""
-    """confirmatory, exploratory, or empty where the log does not say."""
-    overrides: Facts = field(default_factory=dict)
-    argv: tuple[str, ...] = ()
-    plan_text: str = ""
-    provenance: Facts = field(default_factory=dict)
-    opened: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What was promised before the first step."""
-
-    time: str
-    digest: str
-    commit: str
-    hypothesis: str
-    variable: str
-    control: Any
-    prediction: Any
-    fail_conditions: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Amendment:
-    """A registered plan that was changed: why, which keys, and whether results had been seen by then."""
-
-    time: str
-    why: str
-    before: str
-    after: str
-    changed: tuple[str, ...]
-    after_results: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A point of a training curve; loss in nats per token."""
-
-    step: int
-    tokens: float
-    loss: float
-    lr: float | None = None
-    tokens_per_second: float | None = None
-    gradient_norm: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One seed of the candidate, the control or a baseline in one attempt. `state`: running, finished, failed, reused.
-
-    A reused cell carries the curve and the cost of the cell it was taken from."""
-
-    who: str
-    seed: int | None
-    state: str
-    started: str = ""
-    finished: str = ""
-    first_step: int = 0
-    seconds: float | None = None
-    tokens: float | None = None
-    flops: float | None = None
-    hashes: Facts = field(default_factory=dict)
-    points: tuple[Point, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionVerdict:
-    """One condition of a gate as it was judged; value and interval on its own scale (ratio, difference or absolute)."""
-
-    condition: Facts
-    words: str
-    status: str
-    metric: str = ""
-    of: str = "candidate"
-    relative_to: str | None = None
-    value: float | None = None
-    interval: Interval | None = None
-    n: int | None = None
-    """Items behind the value, of the seed that has fewest."""
-    seeds: tuple[int | None, ...] = ()
-    values: tuple[float, ...] = ()
-    """Seed by seed, in the order of `seeds`."""
-    reference: float | None = None
-    candidate: float | None = None
-    note: str = ""
-    comparison: str = ""
-    """better, not worse, worse, undecided: the judge's word; empty for absolute conditions."""
-    confidence: float | None = None
-    alternative: int | None = None
-    """The place of the `any` that this belongs to: it need not pass itself."""
-
-    @property
-    def difference(self) -> bool:
-        return self.condition.get("as") == "difference"
-
-    @property
-    def threshold(self) -> float | None:
-        try:
-            return float(self.condition["value"])
-        except (KeyError, TypeError, ValueError):
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class GateVerdict:
-    status: str
-    conditions: tuple[ConditionVerdict, ...]
-    time: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    action: str
-    rule: str
-    because: str
-    reason: str
-    patch: Facts
-    start_from: str
-    time: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MadeArtifact:
-    who: str
-    seed: int | None
-    output: str
-    kind: str
-    digest: str
-    path: str
-    parents: tuple[str, ...] = ()
-    tally: Tally | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    who: str
-    seed: int | None
-    prompt: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """The control as it was solved. off_by: relative distance from the candidate in the matched quantity."""
-
-    candidate: Tally | None
-    control: Tally | None
-    match: str
-    off_by: float | None
-    patch: Facts
+from bloomery.measure import Measurement, Tally
+from bloomery.plan.cast import ARM, CANDIDATE, CONTROL
+from bloomery.plan.schema import Cycle, Plan, StageSpec
+from bloomery.report.facts import (
+    Amendment,
+    Best,
+    Cell,
+    Claimed,
+    CycleEnd,
+    Decision,
+    Facts,
+    GateVerdict,
+    Header,
+    Look,
+    LoopEnd,
+    MadeArtifact,
+    Note,
+    Registration,
+    Sample,
+    Span,
+    Sweep,
+    Twin,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
+    """One attempt of a stage. Trials of a sweep are no party: they stand apart from cells and measurements."""
+
     number: int
     started: str = ""
     fingerprint: str = ""
@@ -199,6 +51,15 @@ class Attempt:
     artifacts: tuple[MadeArtifact, ...] = ()
     samples: tuple[Sample, ...] = ()
     twin: Twin | None = None
+    candidate: str = CANDIDATE
+    """The party that is judged; of a stage with arms `arm:X`, or empty while none is chosen."""
+    arms: tuple[str, ...] = ()
+    """`arm:X`, in the order of the plan; none where the stage has no arms."""
+    best: Best | None = None
+    """Where the candidate was chosen among the arms."""
+    sweeps: tuple[Sweep, ...] = ()
+    trials: tuple[Cell, ...] = ()
+    """Cells called PARTY~NUMBER: each a point of a party's sweep."""
 
     def final(self, metric: str, who: str) -> dict[int | None, Measurement]:
         """{seed: the measurement that counts}: the one without a step, else the one at the last step.
@@ -223,9 +84,28 @@ class Attempt:
         return {seed: tuple(sorted(taken, key=lambda one: one.step or 0)) for seed, taken in out.items()}
 
     def whos(self) -> tuple[str, ...]:
-        """Everyone with a cell or a measurement: the candidate, the control, then the rest by name."""
+        """Everyone with a cell or a measurement: the candidate, the control, the other arms, then the rest by name."""
         names = {cell.who for cell in self.cells} | {one.who for one in self.measurements}
-        return tuple(sorted(names, key=lambda who: (who != "candidate", who != "control", who)))
+
+        def order(who: str) -> tuple[bool, bool, int, str]:
+            arm = self.arms.index(who) if who in self.arms else len(self.arms)
+            return who != self.candidate, who != CONTROL, arm, who
+
+        return tuple(sorted(names, key=order))
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Everyone but the candidate and the control, arms first."""
+        return tuple(who for who in self.whos() if who not in (self.candidate, CONTROL))
+
+    def cells_of(self, who: str) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if cell.who == who)
+
+    def trials_of(self, who: str) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.trials if cell.who.partition("~")[0] == who)
+
+    def sweep_of(self, who: str) -> Sweep | None:
+        return next((one for one in self.sweeps if one.who == who), None)
 
     def tally_of(self, who: str) -> Tally | None:
         """As counted in the artifact; as solved beforehand where no artifact is there yet."""
@@ -233,7 +113,7 @@ class Attempt:
             if made.who == who and made.tally is not None:
                 return made.tally
         if self.twin is not None:
-            return {"candidate": self.twin.candidate, "control": self.twin.control}.get(who)
+            return {self.candidate: self.twin.candidate, CONTROL: self.twin.control}.get(who)
         return None
 
     @property
@@ -247,7 +127,13 @@ class StageView:
     kind: str
     attempts: tuple[Attempt, ...]
     skipped: str = ""
-    """Why it never ran; empty where it did."""
+    """Why it did not run, or not in the last walk; empty where it did."""
+    looks: tuple[Look, ...] = ()
+    """Every time that its gate was judged on something measured, in order."""
+    spec: StageSpec | None = None
+    """What the plan says of it; None where the plan is not known."""
+    cycle: Cycle | None = None
+    """Its place in a loop."""
 
     @property
     def last(self) -> Attempt | None:
@@ -258,18 +144,45 @@ class StageView:
         """The last attempt that has a verdict."""
         return next((one for one in reversed(self.attempts) if one.verdict is not None), None)
 
+    @property
+    def shown(self) -> Attempt | None:
+        """The attempt that results are taken from: the last that was judged, else the last."""
+        return self.judged or self.last
+
+    def trials(self, who: str = "") -> int:
+        """How many trials of sweeps were run, of everyone or of one party, over all attempts."""
+        cells = [cell for attempt in self.attempts for cell in attempt.trials if cell.state != "reused"]
+        return sum(who in ("", cell.who.partition("~")[0]) for cell in cells)
+
+    @property
+    def optional(self) -> bool:
+        return self.spec is not None and self.spec.optional
+
+    @property
+    def written_id(self) -> str:
+        """Its id as the plan's author wrote it."""
+        return self.cycle.stage if self.cycle is not None else self.id
+
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of time in which one cell ran. ended: finished, interrupted, killed, or running (the log ends here)."""
+class LoopView:
+    """A loop of the plan, and what became of its cycles so far."""
 
-    stage: str
-    attempt: int
-    who: str
-    seed: int | None
-    start: str
-    end: str
-    ended: str
+    id: str
+    of: int
+    """At most so many cycles; 0 where nobody says."""
+    ends: tuple[CycleEnd, ...]
+    end: LoopEnd | None
+    stages: tuple[StageView, ...]
+    """Of every cycle, in order; those that did not run included."""
+    skipped: str = ""
+
+    @property
+    def kept(self) -> int:
+        return sum(one.kept for one in self.ends)
+
+    def in_cycle(self, number: int) -> tuple[StageView, ...]:
+        return tuple(stage for stage in self.stages if stage.cycle is not None and stage.cycle.number == number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +192,7 @@ class RunView:
     registration: Registration | None
     amendments: tuple[Amendment, ...]
     stages: tuple[StageView, ...]
+    """In the order of the plan, the stages of cycles among them; those that it has not come to included."""
     walks: int
     planned: Facts
     spent: Facts
@@ -292,13 +206,21 @@ class RunView:
     reason: str
     """Why it ended as it did, in the engine's words."""
     updated: str
+    plan: Plan | None = None
+    """As it is walked, loops unrolled; None where it cannot be had."""
+    loops: tuple[LoopView, ...] = ()
+    claims: tuple[Claimed, ...] = ()
+    """In the order of the plan; those that no run has answered included."""
+    spent_by: Mapping[tuple[str, str], Facts] = field(default_factory=dict[tuple[str, str], Facts])
+    """{(stage, who): amounts}, over all attempts; trials of a sweep by their own names."""
 
     @staticmethod
     def read(run_folder: Path) -> RunView:
         """Raises ArtifactError where the folder holds no run, its log is damaged, or an event lacks a field."""
         from bloomery.engine.events import FAULTS, read_events
+        from bloomery.report.assembly import replay
+        from bloomery.report.promised import plan_of
         from bloomery.report.registrations import with_registrations
-        from bloomery.report.replay import replay
 
         file = run_folder / "events.jsonl"
         lines = read_events(file)
@@ -315,7 +237,7 @@ class RunView:
             return next((f"{file}:{number}" for number, line in enumerate(lines, start=1) if line is event), str(file))
 
         try:
-            return replay(run_folder, events, place)
+            return replay(run_folder, events, plan_of(events, run_folder), place)
         except FAULTS as error:
             found, expected = f"holds events that do not go together ({error})", "events as Bloomery writes them"
             raise ArtifactError(str(file), found, expected, "restore it from a backup") from error
@@ -332,7 +254,7 @@ class RunView:
             stage
             for stage in judged
             if any(
-                condition.relative_to == "control"
+                condition.relative_to == CONTROL
                 for condition in stage.judged.verdict.conditions  # type: ignore[union-attr]
             )
         ]
@@ -348,8 +270,18 @@ class RunView:
                 if stage.id == stage_id:
                     tail = "".join(f".{part}" for part in rest)
                     names |= {f"stages.{position}{tail}", f"stages[{position}]{tail}"}
+                    if stage.cycle is not None:
+                        names.add(f"stages.{stage.cycle.loop}.stages.{stage.cycle.stage}{tail}")
         return tuple(
             one
             for one in self.amendments
             if any(key == name or key.startswith((f"{name}.", f"{name}[")) for key in one.changed for name in names)
         )
+
+
+def is_arm(who: str) -> bool:
+    return who.startswith(ARM)
+
+
+def is_trial(who: str) -> bool:
+    return "~" in who

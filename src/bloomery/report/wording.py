@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bloomery.measure import Interval
-from bloomery.report.view import ConditionVerdict
+from bloomery.report.facts import ConditionVerdict
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
@@ -125,7 +125,7 @@ def amount(metric: str, value: float | None) -> str:
         return duration(value)
     if last in ("accuracy", "agreement", "survival", "pass_rate", "exact_match") and 0 <= value <= 1:
         return percent(value)
-    if metric.startswith("tally/") or last in ("tokens", "flops"):
+    if metric.startswith("tally/") or last in ("tokens", "flops", "cycles", "tokens_to_reference"):
         return count(value)
     return fixed(value)
 
@@ -146,11 +146,24 @@ def condition_value(one: ConditionVerdict) -> str:
 
 
 def party(who: str | None) -> str:
-    """`baseline:bigram` -> `bigram baseline`."""
+    """`baseline:bigram` -> `bigram baseline`; `arm:plain~1`, a trial of its sweep -> `arm plain, trial 2`."""
     if not who:
         return NOTHING
+    who, _, trial = who.partition("~")
     kind, _, name = who.partition(":")
-    return {"baseline": f"{name} baseline", "stage": f"stage {name}", "arm": f"arm {name}"}.get(kind, who)
+    text = {"baseline": f"{name} baseline", "stage": f"stage {name}", "arm": f"arm {name}"}.get(kind, who)
+    return f"{text}, trial {int(trial) + 1}" if trial.isdecimal() else text
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`."""
+    last = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{last}"
+
+
+def several(number: int, one: str, many: str = "") -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def asked(one: ConditionVerdict) -> str:

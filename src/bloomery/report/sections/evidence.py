@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from bloomery.measure import Tally
-from bloomery.report import accounting, plots, story, table, wording
+from bloomery.plan.cast import CONTROL
+from bloomery.report import accounting, curve_plots, plots, story, table, wording
 from bloomery.report import markup as html
+from bloomery.report.drawing import Plot
+from bloomery.report.finals import all_finals
 from bloomery.report.markup import Markup, join, tag
-from bloomery.report.plots import Plot
 from bloomery.report.sections.verdict import amendment
-from bloomery.report.spending import Spending, spending
+from bloomery.report.spending import Spending, by_party, spending
 from bloomery.report.view import Attempt, RunView
+
+MOST_CHAPTERS = 30
+"""A longer story is folded."""
 
 
 def figure(plot: Plot | None, *, alone: bool = False) -> Markup:
@@ -27,9 +32,8 @@ def gates(view: RunView) -> Markup:
         for one in story.story(view)
     ]  # fmt: skip
     rows = table.closing_rows(view)
+    told = tag("ol", chapters, class_="story")
     return join(
-        figure(plots.what_ran_when(view, "when"), alone=True),
-        tag("ol", chapters, class_="story"),
         html.table(
             "Every gate of every attempt, in the order of the plan",
             table.HEADER,
@@ -39,7 +43,10 @@ def gates(view: RunView) -> Markup:
         )
         if rows
         else None,
-    )
+        figure(plots.what_ran_when(view, "when"), alone=True),
+        told if len(chapters) <= MOST_CHAPTERS
+        else tag("details", tag("summary", f"What happened, step by step ({len(chapters)} steps)"), told),
+    )  # fmt: skip
 
 
 def learning(view: RunView) -> Markup | None:
@@ -51,8 +58,10 @@ def learning(view: RunView) -> Markup | None:
             many = len(stage.attempts) > 1
             title = f"{stage.id}{f', attempt {attempt.number} of {len(stage.attempts)}' if many else ''}"
             block = join(tag("h3", title), tag("div", figures, class_="figures"))
-            parts.append(block if place == 0 else tag("details", tag("summary", f"Earlier: {title}"), block))
-            extra = plots.diagnostics(attempt, f"d{position}a{attempt.number}") if place == 0 else None
+            later = stage.cycle is not None and stage.cycle.number > 1
+            told = f"Earlier: {title}" if place else title
+            parts.append(tag("details", tag("summary", told), block) if place or later else block)
+            extra = None if place or later else curve_plots.diagnostics(attempt, f"d{position}a{attempt.number}")
             if extra is not None:
                 parts.append(
                     tag(
@@ -63,7 +72,13 @@ def learning(view: RunView) -> Markup | None:
 
 
 def _curves(attempt: Attempt, name: str) -> list[Markup]:
-    found = (plots.loss_curves(attempt, f"{name}loss"), plots.paired_difference(attempt, f"{name}gap"))
+    """Losses of everyone, and the candidate against the control and the arms that the gate compares it with."""
+    judged = attempt.verdict.conditions if attempt.verdict is not None else ()
+    against = [CONTROL, *(who for who in attempt.arms if any(one.relative_to == who for one in judged))]
+    found = [curve_plots.loss_curves(attempt, f"{name}loss")]
+    found += [
+        curve_plots.paired_difference(attempt, f"{name}gap{place or ''}", other) for place, other in enumerate(against)
+    ]
     return [one for one in map(figure, found) if one]
 
 
@@ -71,10 +86,10 @@ def results(view: RunView) -> Markup | None:
     """What was measured, by party: means over seeds, with every seed's own value below."""
     parts: list[Markup] = []
     for stage in view.stages:
-        attempt = stage.judged or stage.last
+        attempt = stage.shown
         if attempt is None:
             continue
-        finals = table.finals(attempt)
+        finals = all_finals(attempt)
         whos = [who for who in attempt.whos() if any(one[1] == who for one in finals)]
         rows = []
         for metric in dict.fromkeys(one[0] for one in finals):
@@ -162,9 +177,11 @@ def budget(view: RunView) -> Markup | None:
     rows = [[one.name, one.planned, one.spent, one.cap, _meter(one)] for one in spending(view)]
     if not rows:
         return None
-    caption = "Planned for the first walk, and spent in all; control and baselines included"
+    caption = "Planned for the first walk, and spent in all; control, baselines and trials of sweeps included"
+    spread = by_party(view)
     return join(
         html.table(caption, ["", "planned", "spent", "cap", "used"], rows, classes="nowrap"),
+        html.table(spread.caption, spread.header, spread.rows, classes="amounts") if spread is not None else None,
         [amendment(one) for one in view.touching("budget")],
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from bloomery.report import markup as html
 from bloomery.report import story, table, wording
+from bloomery.report.facts import Cell, Sample
 from bloomery.report.markup import Markup, facts, join, tag
-from bloomery.report.view import RunView, Sample
+from bloomery.report.view import RunView, StageView
 
 MOST_EVENTS = 400
 MOST_SAMPLES = 24
@@ -63,17 +64,30 @@ def receipts(view: RunView) -> Markup | None:
     """Hashes of what was trained: a run that is done again, or resumed, must give the same ones."""
     rows = [
         [f"{stage.id} {attempt.number}", wording.party(cell.who),
-         wording.NOTHING if cell.seed is None else str(cell.seed), cell.state,
+         wording.NOTHING if cell.seed is None else str(cell.seed), _state(stage, cell),
          wording.count(cell.tokens), wording.duration(cell.seconds), wording.count(cell.flops),
          join([tag("div", f"{name} ", tag("code", wording.short(str(value)))) for name, value in cell.hashes.items()])]
         for stage in view.stages
         for attempt in stage.attempts
-        for cell in attempt.cells
+        for cell in (*attempt.cells, *attempt.trials)
     ]  # fmt: skip
     if not rows:
         return None
+    trials = any(attempt.trials for stage in view.stages for attempt in stage.attempts)
     header = ["stage and attempt", "who", "seed", "state", "tokens", "time", "FLOPs", "sha256"]
-    return html.table("Cells: every seed of everyone who was trained or fitted", header, rows, classes="nowrap")
+    caption = "Cells: every seed of everyone who was trained or fitted"
+    caption += ", trials of sweeps included" if trials else ""
+    return html.table(caption, header, rows, classes="nowrap")
+
+
+def _state(stage: StageView, cell: Cell) -> str:
+    """`finished`, `failed`, or where a reused one was taken from: `trial 2 of its sweep`, `attempt 1`."""
+    if cell.state != "reused" or cell.source is None:
+        return cell.state
+    name, attempt, who, _ = cell.source
+    if "~" in who:
+        return f"trial {int(who.partition('~')[2]) + 1} of its sweep"
+    return f"as in attempt {attempt}" if name == stage.id else f"as in {name}, attempt {attempt}"
 
 
 def log(view: RunView) -> Markup:
@@ -90,7 +104,8 @@ def _shortened(values: Mapping[str, Any], most: int = 280) -> str:
     kept = {
         key: value
         for key, value in values.items()
-        if key not in ("plan_text", "conditions", "candidate", "control", "tally", "canonical", "provenance")
+        if key not in ("plan_text", "conditions", "tally", "canonical", "provenance", "verdict", "valid")
+        and not (key in ("candidate", "control") and isinstance(value, Mapping))
     }
     text = wording.said(kept)
     return text if len(text) <= most else text[: most - 1] + "…"

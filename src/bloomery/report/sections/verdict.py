@@ -1,119 +1,12 @@
-"""The first part of the page: the verdict in a sentence, the predictions, failed ones first, and what was promised."""
+"""After the banner: the predictions, failed ones first, each with its drawing; and what was promised."""
 
 from __future__ import annotations
 
-from bloomery.report import accounting, plots, summary, wording
+from bloomery.report import looks, plots, summary, wording
+from bloomery.report.facts import Amendment
 from bloomery.report.markup import Markup, facts, join, tag
 from bloomery.report.summary import Prediction
-from bloomery.report.view import Amendment, RunView
-
-RUN_TONES = {"passed": "pass", "failed": "fail"}
-SIGNS = {"passed": "✓ ", "failed": "✗ "}
-
-
-def banner(view: RunView) -> Markup:
-    """Verdict, summary, and the handful of numbers that people quote."""
-    tone = RUN_TONES.get(view.status, "notable")
-    badges = [
-        tag(
-            "span",
-            view.header.mode.capitalize() or "Mode not stated",
-            class_="badge tone-",
-            title=summary.mode_words(view),
-        )
-    ]
-    if any(one.after_results for one in view.amendments):
-        badges.append(tag("span", "Amended after results were seen", class_="badge tone-notable"))
-    elif view.amendments:
-        badges.append(tag("span", "Amended before any result", class_="badge tone-"))
-    retries = sum(len(stage.attempts) - 1 for stage in view.stages if stage.attempts)
-    if retries:
-        badges.append(tag("span", f"{retries} {'retry' if retries == 1 else 'retries'}", class_="badge tone-notable"))
-    asked = view.registration.hypothesis if view.registration is not None else ""
-    return tag(
-        "header",
-        tag(
-            "p",
-            f"Bloomery run report · {view.header.run or view.folder.name} · {wording.moment(view.updated)} UTC",
-            class_="eyebrow",
-        ),
-        tag("h1", SIGNS.get(view.status, ""), summary.headline(view)),
-        tag("p", f"Hypothesis: {asked}", class_="asked") if asked else None,
-        _lead(view),
-        tag("div", badges, class_="badges"),
-        tag("dl", [_tile(*one) for one in tiles(view)], class_="tiles"),
-        class_=f"banner tone-{tone}",
-    )
-
-
-def _lead(view: RunView) -> Markup:
-    failed, context = summary.failures(view), " ".join(summary.context(view))
-    if not failed:
-        return tag("p", f"{summary.outcome(view)} {context}", class_="lead")
-    return join(
-        tag("p", summary.outcome(view), class_="lead"),
-        tag("ul", [tag("li", one) for one in failed], class_="lines"),
-        tag("p", context) if context else None,
-    )
-
-
-def _tile(term: str, number: str, of: str) -> Markup:
-    return tag("div", tag("dt", term), tag("dd", tag("span", number, class_="figure"), tag("span", of, class_="of")))
-
-
-def tiles(view: RunView) -> list[tuple[str, str, str]]:
-    """(what, number, next to what)."""
-    out: list[tuple[str, str, str]] = []
-    stage = view.main_stage
-    attempt = stage and (stage.judged or stage.last)
-    if attempt is not None:
-        against = [
-            p.condition
-            for p in summary.predictions(view)
-            if p.condition.relative_to == "control" and p.attempt is attempt
-        ]
-        for one in against[:1]:
-            if one.candidate is not None:
-                unit = wording.unit_of(one.metric)
-                out.append(
-                    (f"{one.metric}, candidate", wording.amount(one.metric, one.candidate),
-                     f"control {wording.amount(one.metric, one.reference)}{', ' + unit if unit else ''}")
-                )  # fmt: skip
-            kind = "Difference from control" if one.difference else "Ratio to control"
-            sure = (
-                f"{one.interval.level * 100:g} % interval {wording.fixed(one.interval.low, sign=one.difference)} to "
-                + (wording.fixed(one.interval.high, sign=one.difference))
-                if one.interval
-                else "no interval"
-            )
-            out.append((kind, wording.condition_value(one), sure))
-        for metric in dict.fromkeys(m.name for m in attempt.measurements if m.name.endswith("/bits_per_byte")):
-            means = {
-                who: _mean([m.value for m in attempt.final(metric, who).values()]) for who in ("candidate", "control")
-            }
-            if means["candidate"] is not None:
-                beside = (
-                    f"control {wording.fixed(means['control'], 3)}" if means["control"] is not None else "held-out text"
-                )
-                out.append(("Bits per byte", wording.fixed(means["candidate"], 3), beside))
-                break
-    counted = accounting.account(view)
-    if counted is not None:
-        beside = counted.compression_words()
-        if not beside and counted.control is not None:
-            beside = f"control {wording.count(counted.control.stored)}"
-        out.append(("Stored parameters", wording.count(counted.candidate.stored), beside))
-        compute = counted.flops_ratio or counted.flops_per_token_ratio
-        if compute is not None:
-            seconds = f"{wording.times(counted.seconds_ratio)} its time here" if counted.seconds_ratio else "per token"
-            out.append(("Compute against control", wording.times(compute), seconds))
-    elif view.spent.get("seconds") is not None:
-        out.append(("Time spent", wording.duration(float(view.spent["seconds"])), ""))
-    return out
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+from bloomery.report.view import RunView
 
 
 def predictions(view: RunView) -> Markup | None:
@@ -145,17 +38,21 @@ def _card(view: RunView, one: Prediction, name: str) -> Markup:
                 class_="badge tone-",
             )
         )
-    if len(one.stage.attempts) > 1:
-        badges.append(
-            tag("span", f"look {one.attempt.number} of {len(one.stage.attempts)}", class_="badge tone-notable")
-        )
-    if one.attempt.not_promoted:
+    if look := looks.look_words(one.stage, one.attempt):
+        badges.append(tag("span", look, class_="badge tone-notable"))
+    if one.stage.cycle is not None:
+        undone = ", undone" if one.attempt.not_promoted else ""
+        cycle = f"cycle {one.stage.cycle.number} of {one.stage.cycle.loop}{undone}"
+        badges.append(tag("span", cycle, class_="badge tone-"))
+    elif one.attempt.not_promoted:
         badges.append(tag("span", "optional stage, not promoted", class_="badge tone-notable"))
     if condition.alternative is not None:
         badges.append(tag("span", "one of several, not all need to hold", class_="badge tone-"))
     plot = plots.strip(condition, name)
+    judged, stopped = summary.candidate_words(one.attempt), one.attempt.verdict.reason if one.attempt.verdict else ""
+    who = f"Judged is {judged}. " if one.attempt.arms and condition.of == "candidate" else ""
     found = (
-        f"Found: {summary.numbers(condition)}."
+        f"{who}Found: {summary.numbers(condition)}."
         if condition.value is not None
         else "No value was measured; a gate fails closed."
     )
@@ -165,6 +62,7 @@ def _card(view: RunView, one: Prediction, name: str) -> Markup:
         tag("h3", f"{one.stage.id}: {wording.asked(condition)}"),
         tag("p", found),
         tag("p", condition.note, class_="eyebrow") if condition.note else None,
+        tag("p", stopped, class_="eyebrow") if stopped else None,
         [amendment(change) for change in view.touching(f"stages.{one.stage.id}")],
     )
     figure = tag("figure", plot.svg, tag("figcaption", plot.caption)) if plot else None
