@@ -66,7 +66,8 @@ def by_party(view: RunView) -> Grid | None:
         if of_sweep and stage in trials:
             who += f": {wording.several(trials[stage](party), 'trial')} of its sweep"
         share = f"{100 * seconds / total:.0f} %" if total else wording.NOTHING
-        rows.append((stage, who, wording.count(tokens), wording.duration(seconds), wording.count(flops), share))
+        amounts = (wording.count(tokens), wording.duration(seconds), wording.count(flops))
+        rows.append((stage or wording.NOTHING, who, *amounts, share))
     header = ("stage", "who", "tokens", "time", "FLOPs", "share of the time")
     caption = "Where it went, over all attempts, evaluation included; a trial that won is its party's first seed"
     return Grid("Spending", caption, header, tuple(rows)) if len(rows) > 1 else None
