@@ -153,6 +153,16 @@ def test_the_worst_condition_is_shown_first_and_the_rest_is_counted(runs: Runs) 
     assert "the first of 3 conditions" in words.found(answer)
 
 
+def test_a_member_of_an_any_that_need_not_pass_does_not_stand_for_a_supported_claim(runs: Runs) -> None:
+    either = verdict("pass", -0.5)
+    either["conditions"].insert(0, {**verdict("fail", 0.75)["conditions"][0], "alternative": 0})
+    runs("one", judged(verdict=either))
+    (answer,) = standing(stock_of(runs), "H-12").answers
+    assert answer.deciding is not None
+    assert (answer.deciding.status, answer.deciding.value) == ("pass", -0.5)
+    assert [one.status for one in answer.conditions] == ["pass", "fail"]
+
+
 def test_an_undecided_row_says_what_it_would_need(runs: Runs) -> None:
     runs("one", judged(status="undecided", would_need="about 340 items", valid=verdict("fail")))
     (answer,) = standing(stock_of(runs), "H-12").answers

@@ -52,14 +52,14 @@ class Answer:
     would_need: str
     """What it takes to decide, where the claim is undecided."""
     conditions: tuple[ConditionVerdict, ...]
-    """Worst first."""
+    """The one that decided first."""
     valid: str
     """The status of `valid_if`; empty where the claim has none."""
     valid_conditions: tuple[ConditionVerdict, ...] = ()
 
     @property
     def deciding(self) -> ConditionVerdict | None:
-        """The condition that stands for the verdict: of those that passed least the first."""
+        """The condition that stands for the verdict: the first of the worst; of a passed gate the first that passed."""
         return self.conditions[0] if self.conditions else None
 
 
@@ -241,7 +241,8 @@ def _answer(event: Facts, opened: Facts, run: str, time: str) -> Answer:
 
 
 def _conditions(verdict: Mapping[str, Any]) -> tuple[ConditionVerdict, ...]:
-    order = wording.WORST_FIRST
+    """Worst first. Where the whole passed, what did not pass is a member of an `any` that need not, and comes last."""
+    order = wording.WORST_FIRST if verdict.get("status") != "pass" else wording.WORST_FIRST[::-1]
     found = [condition_verdict(one) for one in verdict.get("conditions") or ()]
     return tuple(sorted(found, key=lambda one: order.index(one.status) if one.status in order else 1))
 

@@ -28,7 +28,7 @@ def found(answer: Answer) -> str:
     if one.value is not None:
         text += f": {summary.numbers(one)}"
     others = len(answer.conditions) - 1
-    text += f"; the first of {others + 1} conditions, worst first" if others else ""
+    text += f"; the first of {others + 1} conditions" if others else ""
     return f"{text}; {answer.reason}" if answer.reason else text
 
 
