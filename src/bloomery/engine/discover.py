@@ -100,9 +100,6 @@ class Catalogue:
     def suites(self) -> Mapping[str, SuiteKind]:
         return self._suites
 
-    def baseline_kinds(self) -> Mapping[str, BaselineKind]:
-        return self._baselines
-
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {name: kind.config_model() for name, kind in self._baselines.items()}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from bloomery.engine.estimate import Sample, alone, check_ratio, pair_up
@@ -60,37 +60,6 @@ def judge(
 def failed(verdict: Verdict, reason: str) -> Verdict:
     """The verdict on a stage that could not be carried out to its end: fail, whatever its partial evidence says."""
     return replace(verdict, status="fail", reason=reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Required:
-    """What must be measured before a gate can be judged. Names as written, `*` included."""
-
-    measured: frozenset[tuple[str, str]]
-    """(who, metric)"""
-    parties: frozenset[str]
-    """Whose results: candidate, and whomever `of` and `relative_to` name."""
-    sources: frozenset[str]
-    """First segments of the metrics."""
-
-    def suites(self, known: Iterable[str]) -> frozenset[str]:
-        """Those of the plan's suites that must run."""
-        return frozenset(suite for suite in known if suite in self.sources or "*" in self.sources)
-
-
-def required(gate: Gate) -> Required:
-    """What a gate, or a rule's `when`, asks for."""
-    asked = {
-        (who, condition.metric)
-        for condition in conditions_of(gate)
-        for who in (condition.of, condition.relative_to)
-        if who is not None
-    }
-    return Required(
-        frozenset(asked),
-        frozenset(who for who, _ in asked),
-        frozenset(metric.partition("/")[0] for _, metric in asked),
-    )
 
 
 def conditions_of(gate: Gate) -> Iterator[Condition]:
