@@ -430,6 +430,7 @@ def test_no_memory_for_the_weights_is_said_too(
     assert not any(event["event"] == "verdict" for event in events(tmp_path))
 
 
+@pytest.mark.slow
 def test_no_compiler_is_said(tmp_path: Path) -> None:
     tiny_plan(tmp_path, **LONG, **{"stages.0.config.compile": True})
     nowhere = environment(CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
