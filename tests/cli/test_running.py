@@ -82,6 +82,25 @@ def test_a_spent_budget_is_exit_code_three_and_a_raised_one_goes_on(bloomery: Co
 
 
 @pytest.mark.usefixtures("without_report")
+def test_text_that_was_learned_under_another_name_is_not_judged(bloomery: Command, tmp_path: Path) -> None:
+    same = {"source": "text", "folder": "text", "split": {"val": "40%", "train": "60%"}}
+    changes = {"stages.0.config.tokens": "256 tok", "data.again": same, "hypothesis": None}
+    tiny_plan(tmp_path, **changes, **{"suites.text.data": "again:val"})
+    said = bloomery("run", "tiny.yaml", "--threads", "1")
+    assert said.code == 2
+    assert "suites.text.data" in said.err
+    assert "documents of again:val also stand in corpus:train, which a stage learns from" in said.err
+    assert not any(event["event"] == "stage_started" for event in events(tmp_path))
+    # Held out and judged by nobody, it is only told; the facts stand in the events.
+    tiny_plan(tmp_path, **changes)
+    assert bloomery("run", "tiny.yaml", "--threads", "1").code in (0, 1)
+    notes = [event["text"] for event in events(tmp_path) if event["event"] == "note"]
+    assert ["again:val also stand in corpus:train" in text for text in notes].count(True) == 1
+    (ready,) = [event for event in events(tmp_path) if event["event"] == "data_ready"]
+    assert ready["across"]["again:val"]["corpus:train"] > 0
+
+
+@pytest.mark.usefixtures("without_report")
 def test_preparing_the_data_is_metered(bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bloomery.stages import prepare
 
@@ -411,6 +430,7 @@ def test_no_memory_for_the_weights_is_said_too(
     assert not any(event["event"] == "verdict" for event in events(tmp_path))
 
 
+@pytest.mark.slow
 def test_no_compiler_is_said(tmp_path: Path) -> None:
     tiny_plan(tmp_path, **LONG, **{"stages.0.config.compile": True})
     nowhere = environment(CXX="/nowhere/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))

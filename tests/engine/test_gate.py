@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloomery.engine.gate import failed, judge, required
+from bloomery.engine.gate import failed, judge
 from bloomery.engine.intervals import paired_interval, wilson_interval
 from bloomery.engine.verdict import ConditionResult, Verdict
 from bloomery.measure import Emitted, Interval, Items, Measurement
@@ -453,23 +453,6 @@ def test_a_stage_that_broke_off_has_failed() -> None:
     verdict = failed(judge((), [], {}), "loss is nan at step 7")
     assert (verdict.status, verdict.reason) == ("fail", "loss is nan at step 7")
     assert verdict.to_json()["reason"] == "loss is nan at step 7"
-
-
-def test_required_names_everything_that_must_be_measured() -> None:
-    gate = (
-        condition(relative_to="control"),
-        AnyOf(any=(condition(metric="bench/*/accuracy", of="arm:x"), condition(metric="tally/bytes"))),
-    )
-    asked = required(gate)
-    assert asked.measured == {
-        ("candidate", "text/loss"),
-        ("control", "text/loss"),
-        ("arm:x", "bench/*/accuracy"),
-        ("candidate", "tally/bytes"),
-    }
-    assert asked.parties == {"candidate", "control", "arm:x"}
-    assert asked.suites(["text", "bench", "public"]) == {"text", "bench"}
-    assert required(()).measured == frozenset()
 
 
 # Properties

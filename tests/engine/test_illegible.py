@@ -108,6 +108,7 @@ def test_the_engine_names_the_line(lines: list[dict[str, Any]]) -> None:
     assert any("of which no event before it tells" in found for found in said)
 
 
+@pytest.mark.slow
 def test_the_report_names_the_line_or_does_without(
     lines: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bloomery.cli.console import console
-from bloomery.errors import ArtifactError, nearest
 
 if TYPE_CHECKING:
     from bloomery.report.grid import Grid
@@ -24,18 +23,12 @@ STYLES = {"pass": "green", "fail": "red", "missing": "red", "inconclusive": "yel
 
 def find_run(name: str, root: Path) -> Path:
     """A run's folder from its name below `root`, its folder, or the short name of a bundled plan."""
-    from bloomery.engine.store import list_runs
+    from bloomery.engine import store
 
     for folder in (root / name, Path(name)):
         if (folder / "events.jsonl").exists():
             return folder
-    known = [run.run for run in list_runs(root)]
-    matching = [run for run in known if run.rsplit("/", 1)[-1] == name]
-    if len(matching) == 1:
-        return root / matching[0]
-    raise ArtifactError(
-        name, f"no such run in {root}", "a run's name or folder", nearest(name, known) or "bloomery runs"
-    )
+    return store.find_run(root, name).folder
 
 
 def view_of(name: str, root: Path) -> RunView:

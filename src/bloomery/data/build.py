@@ -4,7 +4,8 @@ Documents go to spool files by split as they are read, so a stream is read once 
 tokenizer is trained on the spooled train split and every split is encoded. All happens in a folder beside `out`, which
 takes its place when whole. A folder that was made from the same spec and the same text is kept as it is.
 
-The manifest records for every other split which share of its lines (of at least 20 characters) also stands in train.
+The manifest records for every other split which share of its lines (of at least 20 characters) also stands in train,
+and how many documents stand in parts of several sets (across.py).
 Refuses an empty train split, a folder that holds something else, and a disk that is full: then nothing is left behind.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bloomery.data.across import document_keys, shared_documents
 from bloomery.data.corpus import Census, Document, Source, take_census
 from bloomery.data.prepared import FORMAT, MANIFEST, TOKENIZER, Prepared, digest_of_manifest, parse_part
 from bloomery.data.split import LineDeduplicator, SplitRule, line_keys
@@ -94,6 +96,8 @@ def _kept(out: Path, sets: Mapping[str, SetRecipe], spec: Mapping[str, Any]) -> 
         prepared = Prepared.open(out, verify=True)
     except DataError:
         return None  # damaged: made anew from the corpus
+    if "across" not in prepared.manifest:
+        return None  # made before that was looked at
     if prepared.manifest["spec"] != json.loads(json.dumps(spec)):
         return None
     for name, recipe in sets.items():
@@ -114,6 +118,7 @@ def _fill(
     progress(doing="training the tokenizer", kind=recipe.kind, vocab=recipe.vocab)
     tokenizer = _tokenizer(folder, sets, recipe)
     tokenizer.save(folder / TOKENIZER)
+    across = _across(folder, sets)
     for name, each in sets.items():
         records[name]["overlap"] = _overlap(folder / name, each.splits)
         for split in each.splits:
@@ -129,6 +134,7 @@ def _fill(
             "end_of_document": tokenizer.end_of_document,
         },
         "sets": records,
+        "across": across,
     }
     manifest["digest"] = digest_of_manifest(manifest)
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
@@ -222,6 +228,18 @@ def _encode(folder: Path, split: str, tokenizer: Tokenizer) -> dict[str, Any]:
         "bytes": int(file.byte_counts.sum()),
         "digest": file.digest,
     }
+
+
+def _across(folder: Path, sets: Mapping[str, SetRecipe]) -> dict[str, dict[str, int]]:
+    if len(sets) < 2:
+        return {}
+    return shared_documents(
+        {
+            f"{name}:{split}": document_keys(document.text for document in _read_spool(folder / name, split))
+            for name, each in sets.items()
+            for split in each.splits
+        }
+    )
 
 
 def _overlap(folder: Path, splits: Sequence[str]) -> dict[str, dict[str, float]]:

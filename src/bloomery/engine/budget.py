@@ -182,15 +182,15 @@ class Ledger:
         """{tokens, flops, seconds, money, kwh}, and the bytes held: what a `budget_spent` event says."""
         return self._total.to_json() | {f"{what}_bytes": held for what, held in self._held.items()}
 
-    def spent_in(self, stage: str) -> dict[str, float]:
-        return self._by_stage.get(stage, Amounts()).to_json()
+    def spent_in(self, stage: str) -> Amounts:
+        return self._by_stage.get(stage, Amounts())
 
     def exceeded(self, stage: str = "") -> str | None:
         """The first cap that is exceeded, of the run or of this stage, in words; None while there is room."""
         for reason in (*_over(self._total, self.caps, "spent"), *_over_held(self._held, self.caps)):
             return reason
         if stage in self.stage_caps:
-            caps, own = self.stage_caps[stage], self._by_stage.get(stage, Amounts())
+            caps, own = self.stage_caps[stage], self.spent_in(stage)
             held = {what: size for (of, what), size in self._held_by_stage.items() if of == stage}
             for reason in (*_over(own, caps, "spent"), *_over_held(held, caps)):
                 return f"stage {stage}: {reason}"

@@ -124,9 +124,6 @@ class Catalogue:
     def codecs(self) -> Mapping[str, Codec]:
         return self._codecs
 
-    def baseline_kinds(self) -> Mapping[str, BaselineKind]:
-        return self._baselines
-
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {name: kind.config_model() for name, kind in self._baselines.items()}
 

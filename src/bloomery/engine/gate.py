@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from bloomery.engine.estimate import Sample, alone, check_ratio, pair_up
@@ -20,7 +20,6 @@ from bloomery.engine.intervals import exact_mean
 from bloomery.engine.reaching import tokens_to_reference
 from bloomery.engine.verdict import ConditionResult, Finding, Status, Verdict, sentence
 from bloomery.measure import Emitted, Interval, Measurement
-from bloomery.plan.cast import conditions_of
 from bloomery.plan.schema import AnyOf, Condition, Gate
 
 OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -64,37 +63,6 @@ def judge(
 def failed(verdict: Verdict, reason: str) -> Verdict:
     """The verdict on a stage that could not be carried out to its end: fail, whatever its partial evidence says."""
     return replace(verdict, status="fail", reason=reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Required:
-    """What must be measured before a gate can be judged. Names as written, `*` included."""
-
-    measured: frozenset[tuple[str, str]]
-    """(who, metric)"""
-    parties: frozenset[str]
-    """Whose results: candidate, and whomever `of` and `relative_to` name."""
-    sources: frozenset[str]
-    """First segments of the metrics."""
-
-    def suites(self, known: Iterable[str]) -> frozenset[str]:
-        """Those of the plan's suites that must run."""
-        return frozenset(suite for suite in known if suite in self.sources or "*" in self.sources)
-
-
-def required(gate: Gate) -> Required:
-    """What a gate, or a rule's `when`, asks for."""
-    asked = {
-        (who, condition.metric)
-        for condition in conditions_of(gate)
-        for who in (condition.of, condition.relative_to)
-        if who is not None
-    }
-    return Required(
-        frozenset(asked),
-        frozenset(who for who, _ in asked),
-        frozenset(metric.partition("/")[0] for _, metric in asked),
-    )
 
 
 def worst(statuses: Iterable[Status]) -> Status:

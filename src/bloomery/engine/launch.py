@@ -18,6 +18,7 @@ from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
 from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History
+from bloomery.engine.leaks import fitted_parts, notes, refuse_judged
 from bloomery.engine.pricing import price_plan
 from bloomery.engine.resuming import begun_with, check_data, check_device, check_known, precision_note
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
@@ -180,5 +181,9 @@ def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) 
     meter.spend()
     meter.write()
     same = check_data(before, facts["digest"], loaded.digest, str(session.folder), session.allow_changed)
+    fitted = fitted_parts(loaded.plan, session.catalogue)
+    refuse_judged(loaded, facts["across"], fitted)
     session.emit("data_ready", once=same, **facts)
+    for text in () if same else notes(facts["across"], fitted):
+        session.emit("note", text=text)
     return Data(*data)

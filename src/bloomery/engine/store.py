@@ -135,12 +135,6 @@ def measured(root: Path, name: str) -> list[tuple[str, str, int, Measurement]]:
     return [(row[0], row[1], row[2], measurement_of(row[3:])) for row in rows]
 
 
-def rebuild(root: Path) -> int:
-    """Forget the index and read every run again; returns how many there are."""
-    _remove(root)
-    return len(list_runs(root))
-
-
 def _current(root: Path) -> sqlite3.Connection:
     """The index, up to date with the events. Wherever the file cannot serve, one in memory does."""
     for attempt in range(2):

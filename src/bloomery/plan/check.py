@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bloomery.errors import BloomeryError, Problems
+from bloomery.errors import BloomeryError
 from bloomery.plan import check_claims, check_conditions, check_data, check_patches, check_stages, check_unused
 from bloomery.plan.catalogue import Catalogue
 from bloomery.plan.load import Loaded
@@ -34,11 +34,6 @@ class Report:
     @property
     def runnable(self) -> bool:
         return not (self.problems or self.not_runnable or self.not_offered)
-
-    def raise_problems(self) -> None:
-        """Raise Problems if there are any."""
-        if self.problems:
-            raise Problems(self.problems)
 
 
 def check(loaded: Loaded, catalogue: Catalogue) -> Report:

@@ -126,10 +126,6 @@ def format_count(value: int) -> str:
     return _format(value, {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}, "")
 
 
-def format_tokens(value: int) -> str:
-    return f"{format_count(value)} tok"
-
-
 def format_bytes(value: int) -> str:
     """The shortest exact form: 4294967296 -> `4 GiB`."""
     return _format(value, {unit: BYTES[unit] for unit in ("B", "KiB", "MiB", "GiB", "TiB")}, " ")

@@ -181,5 +181,6 @@ def prepare_for_run(
             for name, record in sets.items()
         },
         "splits": {name: record["splits"] for name, record in sets.items()},
+        "across": prepared.manifest["across"],
     }
     return facts, (prepared.folder, prepared.digest, prepared.vocab)
