@@ -93,6 +93,12 @@ class Look:
             if stage.control is None and cast.why_control(plan, stage) is not None
         )
 
+    @cached_property
+    def controlled(self) -> frozenset[str]:
+        """Ids, as written, of the stages in which a control runs: the plan's twin or one of their own."""
+        plan = self.walked
+        return frozenset(stage.written_id for stage in plan.stages if cast.why_control(plan, stage) is not None)
+
     def problem(self, path: KeyPath, found: str, expected: str = "", hint: str = "") -> None:
         self.problems.append((path, PlanError(self.loaded.where(path), found, expected, hint)))
 
