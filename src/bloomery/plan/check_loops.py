@@ -11,15 +11,12 @@ from collections import Counter
 from bloomery.errors import PlanError
 from bloomery.plan.look import Look, Placed
 from bloomery.plan.patch import patched_stage
-from bloomery.plan.unroll import unrolled_id
+from bloomery.plan.unroll import MOST_CYCLES, unrolled_id
 from bloomery.plan.yaml_text import KeyPath
 
 _NOT_OF_A_LOOP = (
     "config", "arms", "candidate", "sweep", "select", "control", "evaluate", "gate", "on_fail", "stop_if", "optional",
 )  # fmt: skip
-
-MOST_CYCLES = 100
-"""Endless loops are no plans: what has no end is a plan that is run again."""
 
 
 def check(look: Look) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.errors import BloomeryError, PlanError
+from bloomery.plan.cast import ARM, fixed_candidate
 from bloomery.plan.check_data import missing_split
 from bloomery.plan.look import Look, Placed
 from bloomery.plan.patch import apply_patch, covers, locate_stage, patched, patched_stage
@@ -125,7 +126,9 @@ def _config_of(raw: Mapping[str, Any], target: Placed) -> Mapping[str, Any]:
 def _is_wrong(look: Look, target: Placed, config: Mapping[str, Any]) -> bool:
     if target.id not in look.config or target.spec.kind is None:
         return False
-    return bool(look.tried(look.catalogue.kinds()[target.spec.kind].config_model(), config)[1])
+    tried, errors = look.tried(look.catalogue.kinds()[target.spec.kind].config_model(), config)
+    missing = missing_split(look, target, tried) if tried is not None else None
+    return bool(errors) or missing not in (None, missing_split(look, target, look.config[target.id]))
 
 
 def _possible(look: Look, target: Placed, changed: Mapping[str, Any], at: KeyPath, what: str) -> None:
@@ -172,7 +175,7 @@ def _hidden(look: Look, target: Placed, below: str, at: KeyPath) -> None:
             look.problem(at, f"hidden by the sweep over {swept} of '{target.id}'", "a path that is not swept")
     if not stage.arms:
         return
-    judged = stage.candidate if stage.candidate in stage.arms else next(iter(stage.arms))
+    judged = (fixed_candidate(stage) or "").removeprefix(ARM)
     hiding = [name for name, arm in stage.arms.items() if any(covers(path, below) for path in arm.set)]
     if len(hiding) == len(stage.arms) or judged in hiding:
         look.problem(at, f"hidden by the arm '{hiding[0]}' of '{target.id}'", "a path that no arm sets")
