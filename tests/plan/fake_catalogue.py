@@ -65,6 +65,10 @@ class Pretrain:
         assert isinstance(after, PretrainConfig)
         return "another width" if before.model.width != after.model.width else ""
 
+    def looks_at(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, PretrainConfig)
+        return (f"corpus:{config.validation.split}",)
+
 
 class EvaluateConfig(Closed):
     pass

@@ -233,7 +233,7 @@ def test_a_loop_hands_on_what_it_carries_and_hides_what_is_inside() -> None:
         (("lr: 0.06", "lrr: 0.06"), "lrr"),
         (("set: {optimizer.lr: 0.06}", "set: {optimizer.lr: fast}"), "'fast'"),
         ((GATE, "    budget: {tokens: 40M tok}\n"), "the plan's own cap"),
-        ((GATE, "    sweep: {optimizer.lr: [1]}\n    select: {lowest: a/b}\n"), "unknown key"),
+        ((GATE, "    sweep: {optimizer.lr: [1]}\n    select: {lowest: quality/score}\n"), "unknown key"),
         ((GATE, "    candidate: best\n"), "no arm 'best'"),
         (
             (GATE, GATE + "    on_fail: [{name: x, then: stop, because: b}, {name: x, then: stop, because: b}]\n"),

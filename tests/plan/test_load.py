@@ -23,27 +23,6 @@ def write(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-def shared_plans() -> list[Path]:
-    """The example plans of the project, which are not part of this repository."""
-    for place in (os.environ.get("BLOOMERY_SHARED"), ROOT.parent / "shared"):
-        if place and (Path(place) / "plans").is_dir():
-            return sorted((Path(place) / "plans").glob("*.yaml"))
-    return []
-
-
-@pytest.mark.skipif(not shared_plans(), reason="set BLOOMERY_SHARED to the folder that holds plans/")
-def test_the_five_example_plans_load() -> None:
-    plans = {file.stem: load(file) for file in shared_plans()}
-    assert {"agp", "felix", "harmonic", "holographic", "perspective"} <= set(plans)
-    assert len({loaded.digest for loaded in plans.values()}) == len(plans)
-    wake = plans["holographic"].plan.stage("wake")
-    assert wake.config["tokens"] == "100000 tok"
-    assert wake.config["context"] == 4096
-    assert wake.config["sleep"]["every"] == "1000 tok"
-    assert wake.on_fail[0].set["sleep.every"] == "500 tok"
-    assert plans["harmonic"].plan.stage("improve").stages[3].gate[0].relative_to == "stage:improve"  # pyright: ignore
-
-
 def test_a_plan_is_loaded_with_the_place_of_every_value() -> None:
     loaded = load_text(GOOD, Path("plan.yaml"))
     assert loaded.plan.name == "test/good"

@@ -58,7 +58,8 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
     report = checked(loaded)
     if as_json:
         groups = ("problems", "not_offered", "not_runnable", "warnings")
-        said = {group: [_as_json(one) for one in getattr(report, group)] for group in groups}
+        said: dict[str, Any] = {group: [_as_json(one) for one in getattr(report, group)] for group in groups}
+        said["runs"] = [run.to_json() for run in report.runs]
         print(
             json.dumps(
                 {"plan": loaded.plan.name, "digest": loaded.digest, "walks": report.walks_bound, **said}, indent=1
@@ -72,6 +73,8 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
         ):
             for one in group:
                 print(f"{title}: {one}")
+        if report.runs:
+            _print_runs(report)
         if not (report.problems or report.not_offered or report.not_runnable):
             stages = f"{len(loaded.plan.stages)} stage" + ("s" if len(loaded.plan.stages) != 1 else "")
             print(
@@ -82,6 +85,17 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
         raise Problems(report.problems)
     if report.not_offered or report.not_runnable:
         sys.exit(2)
+
+
+def _print_runs(report: Report) -> None:
+    from bloomery.cli.console import console
+    from bloomery.cli.tables import runs_table
+
+    screen = console()
+    screen.print(runs_table(report.runs))
+    cells, loops = sum(run.cells for run in report.runs), any(run.at_most for run in report.runs)
+    walks = f"at most {report.walks_bound} walks" if report.walks_bound > 1 else "one walk"
+    screen.print(f"{'at most ' if loops else ''}{cells} runs in the first walk; {walks}", highlight=False)
 
 
 def _as_json(error: Any) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
 from bloomery.engine.budget import Amounts, about_bytes
 from bloomery.engine.pricing import PricedPlan
+from bloomery.plan.runs import PlannedRun
 
 
 def budget_tables(priced: PricedPlan) -> Iterator[Table]:
@@ -55,6 +56,17 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
     if priced.remedies:
         spending.add_row("every remedy used", "", *_amounts(priced.worst_case), style="bold")
     yield spending
+
+
+def runs_table(runs: Sequence[PlannedRun]) -> Table:
+    """What the first walk trains and fits, and why."""
+    table = Table(title="runs of the first walk", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("stage", "who", "runs", "why"):
+        table.add_column(column, justify="right" if column == "runs" else "left")
+    for run in runs:
+        number = f"at most {run.cells}" if run.at_most else str(run.cells)
+        table.add_row(run.stage, run.party, number, run.why)
+    return table
 
 
 def _amounts(amounts: Amounts) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Nothing here imports torch: a kind's Config, `emits` and `produces` are pure and
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -35,6 +35,15 @@ class KindInfo(Protocol):
 
     def misfit(self, before: BaseModel, after: BaseModel) -> str:
         """Why a final state of `before` cannot be gone on from with `after`: `another shape: ...`; empty if it can."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A kind that looks at held-out data on its way may say so; nothing chosen by what it saw is judged on the same."""
+
+    def looks_at(self, config: BaseModel) -> tuple[str, ...]:
+        """The parts of data (`corpus:dev`) on which it measures while it trains; what `select` chooses by."""
         ...
 
 

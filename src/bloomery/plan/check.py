@@ -9,10 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bloomery.errors import BloomeryError
-from bloomery.plan import check_claims, check_conditions, check_data, check_patches, check_stages, check_unused
+from bloomery.plan import (
+    check_choices,
+    check_claims,
+    check_conditions,
+    check_data,
+    check_loops,
+    check_patches,
+    check_rows,
+    check_stages,
+    check_unused,
+    check_watched,
+    check_wildcards,
+)
 from bloomery.plan.catalogue import Catalogue
 from bloomery.plan.load import Loaded
 from bloomery.plan.look import Look, Note
+from bloomery.plan.runs import PlannedRun, planned_runs
 from bloomery.plan.schema import StageSpec
 
 __all__ = ["Note", "Report", "check", "largest_number_of_walks"]
@@ -29,7 +42,9 @@ class Report:
     not_offered: tuple[Note, ...]
     """Kinds, suites, baselines, sources and systems that nothing installed brings."""
     walks_bound: int
-    """The largest number of walks: one, and one for every use of every rule."""
+    """The largest number of walks: one, and one for every use of every rule, in every cycle of a loop."""
+    runs: tuple[PlannedRun, ...] = ()
+    """What the first walk trains and fits, and why; empty where there are problems."""
 
     @property
     def runnable(self) -> bool:
@@ -41,10 +56,15 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
     look = Look(loaded, catalogue)
     look.place_stages()
     check_stages.check(look)
+    check_loops.check(look)
     check_data.check(look)
     check_conditions.check(look)
-    check_patches.check(look)
+    check_watched.check(look)
     check_claims.check(look)
+    check_rows.check(look)
+    check_choices.check(look)
+    check_patches.check(look)
+    check_wildcards.check(look)
     check_unused.check(look)
     problems = dict.fromkeys(problem for _, problem in sorted(look.problems, key=lambda found: look.position(found[0])))
     unique = {(problem.where, problem.found): problem for problem in problems}
@@ -55,6 +75,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
             for notes in (look.warnings, look.not_runnable, look.not_offered)
         ),
         walks_bound=largest_number_of_walks(loaded.plan.stages),
+        runs=() if problems else planned_runs(loaded),
     )
 
 
@@ -65,4 +86,4 @@ def largest_number_of_walks(stages: tuple[StageSpec, ...]) -> int:
 
 def _retries(stage: StageSpec) -> int:
     own = sum(rule.max_attempts for rule in stage.on_fail if rule.then is None)
-    return own + sum(_retries(inner) for inner in stage.stages)
+    return own + (stage.repeat or 1) * sum(_retries(inner) for inner in stage.stages)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from bloomery.errors import nearest
 from bloomery.measure import Emitted
 from bloomery.plan import check_enough, metrics
-from bloomery.plan.cast import parse_reference
+from bloomery.plan.cast import CANDIDATE, fixed_candidate, parse_reference
 from bloomery.plan.check_stages import named_stage
 from bloomery.plan.look import Asked, Look, Placed, asked, claimed
 from bloomery.plan.problems import closest, descend
@@ -111,7 +111,7 @@ def _relative_to(look: Look, found: Asked, placed: Placed) -> None:
     condition, path = found.condition, (*found.path, "relative_to")
     reference = condition.relative_to or ""
     kind, _, name = reference.partition(":")
-    if reference == condition.of:
+    if reference == condition.of or (condition.of == CANDIDATE and reference == fixed_candidate(placed.spec)):
         look.problem(path, f"{reference} relative to itself", "another party")
     elif reference == "control":
         if not look.has_control(placed):

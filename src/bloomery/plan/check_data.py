@@ -5,7 +5,7 @@ No suite judges a split that the judged model was fitted on; parts and files exi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,14 @@ def _fitted_on(look: Look) -> None:
     """A suite must not judge a part that its stage, or one that the model comes from, was fitted on."""
     told: set[str] = set()
     for placed in look.stages:
-        fitted = {part: stage for stage in _line(look, placed) for part in _fits_on(look, stage)}
+        fitted = {part: stage for stage in line_of(look, placed) for part in _fits_on(look, stage)}
         names = [metrics.source(found.condition.metric) for found in asked(placed)]
         for name in [*names, *placed.spec.evaluate]:
             suite = look.plan.suites.get(name)
-            if suite is None or suite.data is None or name in told or _whole_name(suite.data) not in fitted:
+            if suite is None or suite.data is None or name in told or whole_name(suite.data) not in fitted:
                 continue
             told.add(name)
-            part = _whole_name(suite.data)
+            part = whole_name(suite.data)
             what = f"judges {part} for stage '{placed.id}', and stage '{fitted[part].id}' is fitted on it"
             path: KeyPath = ("suites", name, "data")
             look.problem(path, what, "a part that no stage learns from", _another_split(look, part))
@@ -182,21 +182,26 @@ def _fits_on(look: Look, placed: Placed) -> list[str]:
     config = look.config.get(placed.id)
     if config is None or placed.spec.kind is None:
         return []
-    return [_whole_name(part) for part in look.catalogue.kinds()[placed.spec.kind].fits_on(config)]
+    return [whole_name(part) for part in look.catalogue.kinds()[placed.spec.kind].fits_on(config)]
 
 
-def _whole_name(part: str) -> str:
+def whole_name(part: str) -> str:
     return part if ":" in part else f"{part}:train"
 
 
-def _line(look: Look, placed: Placed, seen: frozenset[str] = frozenset()) -> Iterator[Placed]:
-    """The stage and all that its inputs come from."""
-    yield placed
-    for text in placed.spec.needs.values():
-        reference = parse_reference(text)
-        target = look.stage(reference.stage) if reference else None
-        if target is not None and target.id not in seen and target is not placed:
-            yield from _line(look, target, seen | {placed.id})
+def line_of(look: Look, placed: Placed) -> list[Placed]:
+    """The stage and all that its inputs come from; of a loop the stages of its cycles too."""
+    found = {placed.id: placed}
+    waiting = [placed]
+    while waiting:
+        one = waiting.pop()
+        references = [parse_reference(text) for text in one.spec.needs.values()]
+        sources = [look.stage(reference.stage) for reference in references if reference is not None]
+        for source in (*sources, *(other for other in look.stages if other.loop is one)):
+            if source is not None and source.id not in found:
+                found[source.id] = source
+                waiting.append(source)
+    return list(found.values())
 
 
 def _input(look: Look, name: str) -> None:

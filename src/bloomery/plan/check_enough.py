@@ -17,6 +17,9 @@ from bloomery.plan.look import Asked, Look, Placed
 _SHARES = ("accuracy", "_rate", "_share", "survival", "retention")
 """Endings of quantities that are proportions of items."""
 
+_WITHOUT_ITEMS = ("train", "tally", "cost", "repeat")
+"""Sources whose metrics are one number for a run, not a mean over items."""
+
 _FEWEST_SEEDS = 3
 
 _FLAG = "train/non_finite"
@@ -34,8 +37,12 @@ def check(look: Look, found: Asked, placed: Placed) -> None:
     error = (1 - condition.confidence) / found.alternatives
     seeds = len(look.seeds(placed))
     source = metrics.source(condition.metric)
-    if source in ("train", "tally", "cost") and seeds < _FEWEST_SEEDS:
-        what = f"{condition.metric} has no items, and an interval over seeds needs {_FEWEST_SEEDS}; there are {seeds}"
+    if source in _WITHOUT_ITEMS and condition.aggregate == "worst":
+        what = f"{condition.metric} has no items, and the worst of {seeds} seeds has an interval over its items only"
+        look.warn((*found.path, "confidence"), what, "without `confidence`, or the mean over seeds")
+    elif source in _WITHOUT_ITEMS and seeds < _FEWEST_SEEDS:
+        pairs = "pairs of seeds" if condition.relative_to is not None else "seeds"
+        what = f"{condition.metric} has no items, and an interval over {pairs} needs {_FEWEST_SEEDS}; there are {seeds}"
         look.warn((*found.path, "confidence"), what, "without `confidence`, or with more seeds")
     suite = look.plan.suites.get(source)
     quantity = metrics.base(condition.metric).rpartition("/")[2]

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from bloomery.errors import BloomeryError, PlanError
+from bloomery.plan.cast import ARM, fixed_candidate
 from bloomery.plan.check_data import missing_split
 from bloomery.plan.look import Look, Placed
-from bloomery.plan.patch import apply_patch, locate_stage, patched, patched_stage
+from bloomery.plan.patch import apply_patch, covers, locate_stage, patched, patched_stage
 from bloomery.plan.schema import Rule
 from bloomery.plan.yaml_text import KeyPath
 
 _SAME_FOR_BOTH = ("tokens", "data", "model", "batch", "context", "packing")
 """Settings that the control shares by design, or that the twin is solved for again."""
 
-_NOT_THE_CONTROLS = ("tokens", "data", "batch", "context", "packing")
+NOT_THE_CONTROLS = ("tokens", "data", "batch", "context", "packing")
 """What makes two models read the same tokens in the same rows."""
 
 
@@ -63,6 +64,7 @@ def _shape(look: Look, rule: Rule, path: KeyPath) -> None:
 
 def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath) -> None:
     reached: list[int] = []
+    before, whole = len(look.problems), _whole(look, placed, rule)
     for key, value in rule.set.items():
         at: KeyPath = (*path, "set", key)
         try:
@@ -74,13 +76,17 @@ def _prescription(look: Look, placed: Placed, rule: Rule, path: KeyPath) -> None
         target = look.stage(owner)
         assert target is not None
         reached.append(look.stages.index(target))
-        _possible(look, target, changed, at, what)
+        if what == "seeds" or whole is None or _is_wrong(look, target, _config_of(whole, target)):
+            _possible(look, target, changed, at, what)
         if what == "config":
             _hidden(look, target, below, at)
-            if target.id in look.twins and not _control_has_its_own(look, target, below):
+            if target.id in look.controlled and not _control_has_its_own(look, target, below):
                 where = f"the control of '{target.id}'" if target is not placed else "the control"
                 hint = f"give the control its own value: set: {{{below}: ...}}"
                 look.warn(at, f"'{rule.name}' changes {below} of {where} too", hint)
+    if whole is not None and len(look.problems) == before:
+        for target in (look.stages[index] for index in dict.fromkeys(reached)):
+            _try_config(look, target, _config_of(whole, target), (*path, "set"))
     if reached and all(index > look.stages.index(placed) for index in reached):
         look.warn(path, f"'{rule.name}' changes only stages that come after '{placed.id}': it cannot mend it")
     if rule.from_ == "checkpoint":
@@ -95,15 +101,34 @@ def _goes_on(look: Look, placed: Placed, target: Placed, rule: Rule, path: KeyPa
     before, kind = look.config.get(target.id), look.catalogue.kinds().get(target.spec.kind or "")
     if before is None or kind is None:
         return
-    try:
-        found = locate_stage(apply_patch(look.loaded.raw, placed.id, rule.set), target.id)
-    except PlanError:
-        return
-    after, _ = look.tried(kind.config_model(), found[1].get("config", {}) if found else {})
+    whole = _whole(look, placed, rule)
+    after = look.tried(kind.config_model(), _config_of(whole, target))[0] if whole is not None else None
     if after is not None and (why := kind.misfit(before, after)):
         what = f"'{rule.name}' goes on from the state of '{target.id}' with {why}"
         hint = "from: start, to train the other one anew"
         look.problem((*path, "from"), what, "a patch that leaves the state's shape alone", hint)
+
+
+def _whole(look: Look, placed: Placed, rule: Rule) -> Mapping[str, Any] | None:
+    """The plan under all that a rule sets, which belongs together; None where a part of it has no place."""
+    try:
+        return apply_patch(look.loaded.raw, placed.id, rule.set)
+    except PlanError:
+        return None
+
+
+def _config_of(raw: Mapping[str, Any], target: Placed) -> Mapping[str, Any]:
+    found = locate_stage(raw, target.id)
+    assert found is not None
+    return found[1].get("config") or {}
+
+
+def _is_wrong(look: Look, target: Placed, config: Mapping[str, Any]) -> bool:
+    if target.id not in look.config or target.spec.kind is None:
+        return False
+    tried, errors = look.tried(look.catalogue.kinds()[target.spec.kind].config_model(), config)
+    missing = missing_split(look, target, tried) if tried is not None else None
+    return bool(errors) or missing not in (None, missing_split(look, target, look.config[target.id]))
 
 
 def _possible(look: Look, target: Placed, changed: Mapping[str, Any], at: KeyPath, what: str) -> None:
@@ -150,8 +175,8 @@ def _hidden(look: Look, target: Placed, below: str, at: KeyPath) -> None:
             look.problem(at, f"hidden by the sweep over {swept} of '{target.id}'", "a path that is not swept")
     if not stage.arms:
         return
-    judged = stage.candidate if stage.candidate in stage.arms else next(iter(stage.arms))
-    hiding = [name for name, arm in stage.arms.items() if any(_covers(path, below) for path in arm.set)]
+    judged = (fixed_candidate(stage) or "").removeprefix(ARM)
+    hiding = [name for name, arm in stage.arms.items() if any(covers(path, below) for path in arm.set)]
     if len(hiding) == len(stage.arms) or judged in hiding:
         look.problem(at, f"hidden by the arm '{hiding[0]}' of '{target.id}'", "a path that no arm sets")
 
@@ -179,12 +204,10 @@ def _is_path(stage_id: str, key: str) -> bool:
 
 
 def _variants(look: Look, placed: Placed) -> None:
-    """Arms, sweeps and the stage's own control set real keys too; a control keeps tokens and data."""
+    """Arms and the stage's own control set real keys too; a control keeps tokens and data."""
     patches: list[tuple[KeyPath, Mapping[str, Any]]] = [
         ((*placed.path, "arms", name, "set"), arm.set) for name, arm in placed.spec.arms.items()
     ]
-    for key, values in placed.spec.sweep.items():
-        patches += [((*placed.path, "sweep"), {key: value}) for value in values[:1]]
     if placed.spec.control is not None:
         patches.append(((*placed.path, "control", "set"), placed.spec.control.set))
         _keeps_tokens_and_data(look, placed.spec.control.set, (*placed.path, "control", "set"))
@@ -193,6 +216,14 @@ def _variants(look: Look, placed: Placed) -> None:
 
 
 def _patched_config(look: Look, placed: Placed, patch: Mapping[str, Any], path: KeyPath) -> None:
+    """All of a patch belongs together; where it is wrong, the key that is wrong by itself is named."""
+    before = len(look.problems)
+    try:
+        whole = patched(placed.spec.config, patch)
+    except PlanError:
+        whole = None
+    if whole is not None and not _is_wrong(look, placed, whole):
+        return
     for key, value in patch.items():
         try:
             config = patched(placed.spec.config, {key: value})
@@ -200,6 +231,8 @@ def _patched_config(look: Look, placed: Placed, patch: Mapping[str, Any], path: 
             look.problem((*path, key), error.found, error.expected, error.hint)
             continue
         _try_config(look, placed, config, (*path, key))
+    if whole is not None and len(look.problems) == before:
+        _try_config(look, placed, whole, path)
 
 
 def _control(look: Look) -> None:
@@ -226,7 +259,7 @@ def _keeps_tokens_and_data(look: Look, patch: Mapping[str, Any], path: KeyPath) 
     for key in patch:
         parts = key.split(".")
         first = parts[3] if parts[0] == "stages" and len(parts) > 3 else parts[0]
-        if first in _NOT_THE_CONTROLS:
+        if first in NOT_THE_CONTROLS:
             look.problem(
                 (*path, key), f"a control with {first} of its own", "the same tokens and data as the candidate"
             )
@@ -236,13 +269,8 @@ def _control_has_its_own(look: Look, target: Placed, below: str) -> bool:
     if below.split(".")[0] in _SAME_FOR_BOTH:
         return True
     own = target.spec.control if target.spec.control is not None else look.plan.control
-    return own is None or any(_covers(path, below) for path in own.set)
-
-
-def _covers(path: str, below: str) -> bool:
-    """Whether setting `path` decides `below`."""
-    return below == path or below.startswith(path + ".")
+    return own is None or any(covers(path, below) for path in own.set)
 
 
 def _overlap(one: str, other: str) -> bool:
-    return _covers(one, other) or _covers(other, one)
+    return covers(one, other) or covers(other, one)

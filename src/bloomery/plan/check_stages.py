@@ -20,7 +20,6 @@ def check(look: Look) -> None:
     for placed in look.stages:
         _shape(look, placed)
         _settings(look, placed)
-        _arms(look, placed)
     for placed in look.stages:
         _needs(look, placed)
         if placed.spec.seeds is not None:
@@ -85,26 +84,6 @@ def _unbuildable(look: Look, placed: Placed) -> bool:
         return False
     path: KeyPath = (*placed.path, "config", "model", "system")
     return not look.offered(path, system, look.catalogue.systems(), "system")
-
-
-def _arms(look: Look, placed: Placed) -> None:
-    stage = placed.spec
-    if stage.candidate is not None and stage.candidate not in stage.arms:
-        path = (*placed.path, "candidate")
-        if stage.candidate == "best" and stage.arms:
-            if stage.select is None:
-                look.problem(path, "`best` of what", "select: {lowest: METRIC}")
-        else:
-            look.problem(
-                path, f"no arm '{stage.candidate}'", "an arm of this stage", nearest(stage.candidate, stage.arms)
-            )
-    if stage.select is not None and (stage.select.lowest is None) == (stage.select.highest is None):
-        look.problem((*placed.path, "select"), "not one metric", "either `lowest` or `highest`")
-    if stage.sweep and stage.select is None:
-        look.problem((*placed.path, "sweep"), "a sweep that nothing selects from", "select: {lowest: METRIC}")
-    for path, values in stage.sweep.items():
-        if not values:
-            look.problem((*placed.path, "sweep", path), "no values", "a list of at least one")
 
 
 def _needs(look: Look, placed: Placed) -> None:

@@ -17,6 +17,7 @@ from bloomery.plan.catalogue import Catalogue
 from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.problems import mark_of, translate
 from bloomery.plan.schema import AnyOf, Condition, Gate, Plan, StageSpec
+from bloomery.plan.unroll import MOST_CYCLES
 from bloomery.plan.yaml_text import KeyPath
 
 
@@ -77,9 +78,10 @@ class Look:
 
     @cached_property
     def walked(self) -> Plan:
-        """The plan with its loops unrolled; as written where a loop inside a loop, a problem of its own, forbids it."""
+        """The plan with its loops unrolled; as written where a loop that is a problem of its own forbids it."""
         nested = any(inner.repeat is not None for stage in self.plan.stages for inner in stage.stages)
-        return self.plan if nested else resolve(self.loaded)
+        endless = any((stage.repeat or 0) > MOST_CYCLES for stage in self.plan.stages)
+        return self.plan if nested or endless else resolve(self.loaded)
 
     @cached_property
     def twins(self) -> frozenset[str]:
@@ -92,6 +94,12 @@ class Look:
             for stage in plan.stages
             if stage.control is None and cast.why_control(plan, stage) is not None
         )
+
+    @cached_property
+    def controlled(self) -> frozenset[str]:
+        """Ids, as written, of the stages in which a control runs: the plan's twin or one of their own."""
+        plan = self.walked
+        return frozenset(stage.written_id for stage in plan.stages if cast.why_control(plan, stage) is not None)
 
     def problem(self, path: KeyPath, found: str, expected: str = "", hint: str = "") -> None:
         self.problems.append((path, PlanError(self.loaded.where(path), found, expected, hint)))

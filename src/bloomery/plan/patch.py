@@ -89,6 +89,11 @@ def patched_stage(stage_id: str, path: str) -> tuple[str, str, str]:
     raise PlanError(path, "a path that a rule cannot set", "KEY of this stage, stages.ID.config.KEY or stages.ID.seeds")
 
 
+def covers(path: str, below: str) -> bool:
+    """Whether setting `path` decides `below`."""
+    return below == path or below.startswith(path + ".")
+
+
 def _target(raw: dict[str, Any], stage_id: str, path: str) -> tuple[dict[str, Any], list[str]]:
     owner, what, below = patched_stage(stage_id, path)
     found = locate_stage(raw, owner)

@@ -18,6 +18,9 @@ Raw = dict[str, Any]
 Cycles = Mapping[str, Cycle]
 """{id of an unrolled stage: its place}"""
 
+MOST_CYCLES = 100
+"""`check` refuses more: what has no end is a plan that is run again."""
+
 
 def unroll(raw: Mapping[str, Any]) -> tuple[Raw, Cycles]:
     """A valid plan's raw form without loops, and where each unrolled stage stands."""

@@ -44,6 +44,10 @@ class Finetune:
         assert isinstance(after, Settings)
         return other_optimizer(before, after)
 
+    def looks_at(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, Settings)
+        return (config.validation_part,)
+
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost
 

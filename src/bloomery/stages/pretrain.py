@@ -42,6 +42,10 @@ class Pretrain:
         assert isinstance(after, Settings)
         return misfit(before.model, after.model) or other_optimizer(before, after)
 
+    def looks_at(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, Settings)
+        return (config.validation_part,)
+
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost
 
