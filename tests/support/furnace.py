@@ -229,6 +229,9 @@ class Furnace:
     def kind(self, name: str) -> Any:
         return self.kinds()[name]
 
+    def target(self, name: str) -> str:
+        return f"support.furnace:{type(self.kind(name)).__name__}"
+
     def suite(self, name: str) -> Any:
         return self.suites()[name]
 
@@ -271,10 +274,11 @@ class Bench:
         overrides: tuple[str, ...] = (),
         observe: Callable[[Event], None] = lambda event: None,
         signalled: Callable[[], bool] = lambda: False,
+        workers: int = 1,
     ) -> Ran:
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = Furnace()
-        how = Launch(self.runs, "cpu", 1, observe, signalled)
+        how = Launch(self.runs, "cpu", 1, observe, signalled, workers)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

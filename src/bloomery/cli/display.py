@@ -1,4 +1,4 @@
-"""Progress of a run: live bars in a terminal, plain lines elsewhere. Shown, never stored."""
+"""Progress of a run: a live bar for each cell at work in a terminal, plain lines elsewhere. Shown, never stored."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class Display:
 
     def __init__(self, console: Console, *, wall_cap_seconds: float | None = None) -> None:
         self.console, self._cap = console, wall_cap_seconds
-        self._began = self._last_line = time.monotonic()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._began = time.monotonic()
+        self._lines: dict[str, float] = {}
+        """{cell: when a line last told of it}"""
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
         match event["event"]:
@@ -43,9 +45,10 @@ class Display:
                     f"  control: {_shape(event['patch'])}, {event['off_by']:+.2%} off in {event['match']} parameters"
                 )
             case "cell_started":
-                self._close()
+                self._drop(_cell(event))
+                self._lines[_cell(event)] = time.monotonic()
             case "cell_finished":
-                self._close()
+                self._drop(_cell(event))
                 rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
                 self._line(
                     f"  {_cell(event)}: done in {event['seconds']:.0f} s, {rate:,.0f} tokens/s, "
@@ -54,6 +57,7 @@ class Display:
             case "cell_reused":
                 self._line(f"  {_cell(event)}: unchanged, taken from attempt {event['of'][1]}")
             case "cell_failed":
+                self._drop(_cell(event))
                 self._line(f"  [red]{_cell(event)}: {escape(event['error'])}[/]")
             case "evaluating":
                 self._line(f"  [dim]judging {event['who']} seed {event['seed']} on {event['suite']}[/]")
@@ -75,20 +79,21 @@ class Display:
         self._close()
 
     def _progress(self, event: Event) -> None:
-        step, steps = event["step"], event["steps"]
+        step, steps, cell = event["step"], event["steps"], _cell(event)
         if self.console.is_terminal:
-            if self._bar is None:
-                self._bar = Progress(
+            if self._bars is None:
+                self._bars = Progress(
                     TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"),
                     TimeRemainingColumn(), console=self.console, transient=True,
                 )  # fmt: skip
-                self._task = self._bar.add_task(_cell(event), total=steps, facts="")
-                self._bar.start()
-            assert self._task is not None
-            self._bar.update(self._task, completed=step, facts=self._facts(event))
-        elif time.monotonic() - self._last_line > PLAIN_LINE_EVERY_SECONDS:
+                self._bars.start()
+            if cell not in self._tasks:
+                self._tasks[cell] = self._bars.add_task(cell, total=steps, facts="")
+            self._bars.update(self._tasks[cell], completed=step, facts=self._facts(event))
+        elif time.monotonic() - self._lines.setdefault(cell, self._began) > PLAIN_LINE_EVERY_SECONDS:
             left = (steps - step) * event["tokens"] / max(step, 1) / max(event["tokens_per_second"], 1e-9)
-            self._line(f"  {_cell(event)}: step {step}/{steps}, {self._facts(event)}, {left:.0f} s left")
+            self._line(f"  {cell}: step {step}/{steps}, {self._facts(event)}, {left:.0f} s left")
+            self._lines[cell] = time.monotonic()
 
     def _facts(self, event: Event) -> str:
         facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s"
@@ -97,13 +102,21 @@ class Display:
         return facts
 
     def _line(self, text: str) -> None:
-        self._last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True)
 
+    def _drop(self, cell: str) -> None:
+        """A cell's bar goes; the last one takes the live display with it."""
+        task = self._tasks.pop(cell, None)
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
+        if not self._tasks:
+            self._close()
+
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar, self._task = None, None
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._tasks.clear()
 
 
 def _cell(event: Event) -> str:

@@ -17,10 +17,14 @@ from rich.markup import escape
 from bloomery.cli.console import console
 from bloomery.cli.planning import load_plan, refuse
 
+PRELOAD = ("bloomery.train.loop", "bloomery.data.prepared")
+"""What takes seconds to load, and nearly every cell needs."""
 
-def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) -> int:
-    """Check, then launch; write the report whatever came of it; say what to do next."""
-    threads = threads or _cores()
+
+def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, workers: int) -> int:
+    """Check, then launch; write the report whatever came of it; say what to do next. The threads are divided among the
+    workers."""
+    threads = max(1, (threads or _cores()) // workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     screen = console()
     loaded = load_plan(plan, overrides)
@@ -34,10 +38,13 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     chosen = choose_device(device)
     display = Display(screen, wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
-        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught))
+        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught), workers, PRELOAD)
         folder = how.folder(loaded)
         where = escape(str(folder))
-        screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)
+        at_once = f"{workers} workers of " if workers > 1 else ""
+        screen.print(
+            f"[bold]{loaded.plan.name}[/] on {chosen.value}, {at_once}{threads} threads, in {where}", highlight=False
+        )
         try:
             outcome = launch(loaded, catalogue, how)
         finally:
@@ -45,7 +52,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int) 
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        again = _again(plan, overrides, runs)
+        again = _again(plan, overrides, runs, workers)
         screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
     _close(screen, folder)
     if outcome.reason:
@@ -119,8 +126,10 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _again(plan: str, overrides: list[str], runs: Path) -> str:
+def _again(plan: str, overrides: list[str], runs: Path, workers: int = 1) -> str:
     words = [shlex.quote(plan)] + [f"--set {shlex.quote(override)}" for override in overrides]
     if runs != Path("runs"):
         words.append(f"--runs {shlex.quote(str(runs))}")
+    if workers > 1:
+        words.append(f"--workers {workers}")
     return " ".join(words)

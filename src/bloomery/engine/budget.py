@@ -2,7 +2,8 @@
 
 A price: seconds = flops / (peak x utilisation), kWh = watts x hours / 1000, money = rent per hour, or electricity where
 the device is owned. It is a plan, not a promise. The ledger counts what the events count, so a resumed run keeps its
-spending: `spent` lines are increments, `budget_spent` lines totals, and the larger of the two is believed.
+spending: `spent` lines are increments, `budget_spent` lines totals, and the larger of the two is believed. Seconds are
+those of the machine: cells that run side by side share them (`shared_seconds` of a `spent` line).
 """
 
 from __future__ import annotations
@@ -127,7 +128,9 @@ class Ledger:
             if event["event"] == "budget_planned":
                 ledger.planned = Amounts.from_json(event)
             elif event["event"] == "spent":
-                ledger.spend(stage=str(event.get("stage", "")), **Amounts.from_json(event).to_json())
+                seconds = event.get("shared_seconds", event.get("seconds"))
+                amounts = Amounts.from_json({**event, "seconds": seconds})
+                ledger.spend(stage=str(event.get("stage", "")), **amounts.to_json())
             elif event["event"] == "budget_spent":
                 floor = floor.at_least(Amounts.from_json(event))
         ledger._total = ledger._total.at_least(floor)

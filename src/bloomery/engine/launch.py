@@ -6,6 +6,7 @@ Refuses to go on with a registered plan that has changed without an amendment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import find_device, load_devices
 from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.executing import Executor, InTurn
 from bloomery.engine.history import History
 from bloomery.engine.pricing import price_plan
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Observer, Session
+from bloomery.engine.workers import Workers
 from bloomery.errors import ArtifactError
 from bloomery.plan import registration
 from bloomery.plan.load import Loaded, resolve
@@ -33,8 +36,13 @@ class Launch:
     root: Path
     device: str
     threads: int
+    """Of one cell."""
     observe: Observer
     signalled: Callable[[], bool]
+    workers: int = 1
+    """Cells at once. 1: in turn, in this process."""
+    preload: tuple[str, ...] = ()
+    """Modules that a worker loads before its first cell."""
 
     def folder(self, loaded: Loaded) -> Path:
         return run_folder(self.root, loaded.plan.name, loaded.overrides)
@@ -46,7 +54,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     inputs = Inputs(loaded, folder, how.root)
     _look_for_files(loaded)
     inputs.look()
-    with Lock(folder):
+    with Lock(folder) as lock, closing(_executor(how, lock)) as executor:
         events = read_events(folder / "events.jsonl")
         threads = _threads_of(events) or how.threads
         history = History(events)
@@ -64,11 +72,12 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             data=None,
             device=how.device,
             threads=threads,
+            executor=executor,
             observe=how.observe,
             signalled=how.signalled,
         )
         _register(loaded, session)
-        _open(loaded, session, how.root, resumed=history.resumed)
+        _open(loaded, session, how, resumed=history.resumed)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root)
         planned: dict[str, Any] = dict(price_plan(loaded, catalogue, find_device("cpu")).first_walk.to_json())
@@ -76,6 +85,10 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
         for name in loaded.plan.inputs:
             session.adopted[name] = inputs.take(name)
         return Runner(loaded, session).run()
+
+
+def _executor(how: Launch, lock: Lock) -> Executor:
+    return InTurn() if how.workers == 1 else Workers(how.workers, lock.descriptor, how.preload)
 
 
 def _look_for_files(loaded: Loaded) -> None:
@@ -87,7 +100,7 @@ def _look_for_files(loaded: Loaded) -> None:
 
 
 def _threads_of(events: list[Event]) -> int | None:
-    """Another number of threads is another run, so a resumed one keeps what it began with."""
+    """Of a cell. Another number is another run, so a resumed one keeps what it began with; workers may change."""
     for event in events:
         if event["event"] == "run_opened":
             return int(event["provenance"]["threads"])
@@ -118,17 +131,19 @@ def _register(loaded: Loaded, session: Session) -> None:
             session.emit(**record.event(), once=True)
 
 
-def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> None:
+def _open(loaded: Loaded, session: Session, how: Launch, *, resumed: bool) -> None:
     write_atomically(session.folder / "plan.yaml", loaded.text.encode())
     facts: dict[str, Any] = {
-        "run": session.folder.relative_to(root).as_posix(),
+        "run": session.folder.relative_to(how.root).as_posix(),
         "plan": loaded.plan.name,
         "digest": loaded.digest,
         "source": str(loaded.source),
         "mode": "exploratory" if loaded.exploratory else "confirmatory",
         "overrides": dict(override.split("=", 1) for override in loaded.overrides),
         "plan_text": loaded.text,
-        "provenance": provenance(loaded.source, device=session.device, threads=session.threads),
+        "provenance": provenance(
+            loaded.source, device=session.device, threads=session.threads, workers=how.workers
+        ),
     }
     session.emit("resumed" if resumed else "run_opened", **facts)
 

@@ -5,7 +5,8 @@
     runs/<plan>+<8 hex>/         the same plan under --set: exploratory, in a folder of its own
     runs/.data/<spec>/           prepared data, shared by all runs
 
-The lock is the kernel's: it is free again as soon as its holder is gone, however it went.
+The lock is the kernel's: it is free again as soon as its holder is gone, however it went, and the worker processes that
+hold it with it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,7 @@ from bloomery import __version__
 from bloomery.errors import ArtifactError
 
 REGISTRATION_LOG = "registration.jsonl"
+ORPHANS_LEAVE_WITHIN_SECONDS = 10.0
 
 
 def run_folder(root: Path, plan: str, overrides: Sequence[str]) -> Path:
@@ -54,20 +57,33 @@ class Lock:
                 f"the run folder cannot be written ({error.strerror})",
                 hint="choose another with --runs",
             ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise ArtifactError(
-                str(self.file.parent),
-                f"another process is writing this run ({holder or 'unknown'})",
-                hint="wait for it, or stop it; its lock is free as soon as it is gone",
-            ) from None
+        end = time.monotonic() + ORPHANS_LEAVE_WITHIN_SECONDS
+        while not self._take():
+            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
+            if not _is_gone(holder) or time.monotonic() > end:
+                os.close(self._descriptor)
+                raise ArtifactError(
+                    str(self.file.parent),
+                    f"another process is writing this run ({holder or 'unknown'})",
+                    hint="wait for it, or stop it; its lock is free as soon as it is gone",
+                )
+            time.sleep(0.02)  # its workers are about to follow it
         with suppress(OSError):  # who holds it is a courtesy; on a full disk the lock holds without it
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         return self
+
+    @property
+    def descriptor(self) -> int:
+        """A process that inherits it holds the lock too."""
+        return self._descriptor
+
+    def _take(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
@@ -75,8 +91,22 @@ class Lock:
         os.close(self._descriptor)
 
 
-def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any]:
-    """Versions, hardware and commit, for the events. Imports nothing heavy."""
+def _is_gone(holder: str) -> bool:
+    """Whether who is named in a lock file was a process of this machine that has ended."""
+    words = holder.split()
+    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def provenance(plan_source: Path, *, device: str, threads: int, workers: int = 1) -> dict[str, Any]:
+    """Versions, hardware and commit, for the events. Imports nothing heavy. threads: of each of `workers` cells."""
     commit, dirty = _git(plan_source.parent)
     return {
         "bloomery": __version__,
@@ -88,6 +118,7 @@ def provenance(plan_source: Path, *, device: str, threads: int) -> dict[str, Any
         "platform": platform.platform(),
         "processor": processor(),
         "threads": threads,
+        "workers": workers,
         "device": device,
         "argv": sys.argv,
     }
