@@ -92,17 +92,19 @@ class Lock:
 
 
 def _is_gone(holder: str) -> bool:
-    """Whether who is named in a lock file was a process of this machine that has ended."""
+    """Whether who is named in a lock file was a process of this machine that has ended, be it that nobody has asked for
+    its exit code yet."""
     words = holder.split()
     if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
         return False
     try:
         os.kill(int(words[1]), 0)
+        state = Path(f"/proc/{words[1]}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return True
-    except OSError:
-        pass
-    return False
+    except OSError:  # somebody else's, or no /proc to ask
+        return False
+    return state == "Z"
 
 
 def provenance(plan_source: Path, *, device: str, threads: int, workers: int = 1) -> dict[str, Any]:
