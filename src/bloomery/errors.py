@@ -49,6 +49,10 @@ class NonFinite(TrainingError):
     """A loss or gradient is not finite: what was tried diverged. A finding: the gate fails, and rules may apply."""
 
 
+class WorkerError(BloomeryError):
+    """A worker process has ended, or broke off with an error that is a bug. What the others did is saved."""
+
+
 class MissingExtra(BloomeryError):
     """An optional dependency is not installed; the hint names the extra."""
 

@@ -85,9 +85,7 @@ class Measurement:
             who=data.get("who", "candidate"),
             step=data.get("step"),
             tokens=data.get("tokens"),
-            items=Items(
-                items["key"], tuple(float(v) for v in items["sums"]), tuple(float(v) for v in items["weights"])
-            )
+            items=Items(items["key"], tuple(float(v) for v in items["sums"]), tuple(float(v) for v in items["weights"]))
             if items
             else None,
         )

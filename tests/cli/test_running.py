@@ -235,12 +235,12 @@ def test_a_signal_saves_and_the_next_run_ends_alike(
 def test_how_to_go_on_can_be_pasted() -> None:
     from bloomery.cli.running import _again
 
-    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"), "cpu")
+    again = _again("my plan.yaml", ["stages.a.config.optimizer={lr: 0.2}", "name='x'"], Path("my runs"), "cpu", 2)
     assert shlex.split(again) == [
         "my plan.yaml", "--set", "stages.a.config.optimizer={lr: 0.2}", "--set", "name='x'", "--runs", "my runs",
-        "--device", "cpu",
+        "--device", "cpu", "--workers", "2",
     ]  # fmt: skip
-    assert _again("quickstart", [], Path("runs"), "auto") == "quickstart"
+    assert _again("quickstart", [], Path("runs"), "auto", 1) == "quickstart"
 
 
 @pytest.mark.usefixtures("without_report")

@@ -87,9 +87,7 @@ def sequences(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> Counte
         assert walks == list(range(1, len(walks) + 1))
         assert len(walks) <= bound
         assert ran.outcome.status in ("passed", "failed")
-        used = Counter(
-            (event["stage"], event["rule"]) for event in ran.told("decision") if event["action"] == "retry"
-        )
+        used = Counter((event["stage"], event["rule"]) for event in ran.told("decision") if event["action"] == "retry")
         assert all(used[rule] <= uses[rule] for rule in used)
         assert len(walks) == 1 + sum(used.values())
         seen.update(event["status"] for event in ran.told("verdict"))

@@ -170,9 +170,7 @@ def handed_on(plan: Raw, ran: Walked, attempts: dict[str, int]) -> None:
         (one["stage"], one["attempt"], one["who"]): (one["of"][0], one["of"][1], one["of"][2])
         for one in ran.told("cell_reused")
     }
-    made = {
-        (one["stage"], one["attempt"], one["who"], one["output"]): one["digest"] for one in ran.told("artifact")
-    }
+    made = {(one["stage"], one["attempt"], one["who"], one["output"]): one["digest"] for one in ran.told("artifact")}
     stages = {one["id"]: one for one in flat(plan)}
     order = list(stages)
 

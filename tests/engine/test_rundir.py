@@ -89,3 +89,17 @@ def test_provenance_names_the_commit_of_the_plan_s_own_repository(tmp_path: Path
     known = provenance(plan, device="cpu", threads=1, precision="fp32")
     assert known["dirty"] is True
     assert {"bloomery", "python", "torch", "processor", "threads", "device", "argv"} <= set(known)
+
+
+def test_a_lock_that_a_killed_process_s_children_hold_is_waited_for(tmp_path: Path) -> None:
+    """Else a run started again at once would share its folder with them."""
+    orphan = ["sh", "-c", "sleep 0.5; touch last-words"]
+    leaves = (
+        "import os, subprocess, sys; from pathlib import Path; from bloomery.engine.rundir import Lock\n"
+        "lock = Lock(Path(sys.argv[1])); lock.__enter__()\n"
+        f"subprocess.Popen({orphan}, pass_fds=(lock.descriptor,)); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", leaves, tmp_path], cwd=tmp_path, check=False)
+    assert not (tmp_path / "last-words").exists()
+    with Lock(tmp_path):
+        assert (tmp_path / "last-words").exists()

@@ -87,6 +87,7 @@ def test_an_own_control_whose_set_covers_the_patch_is_not_warned_about() -> None
 
 def test_settings_that_only_go_together_are_tried_together() -> None:
     """A cycle that a patch passes through is no mistake; only what it ends with is."""
+
     class Even(PretrainConfig):
         @model_validator(mode="after")
         def _even(self) -> Self:

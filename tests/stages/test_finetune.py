@@ -55,7 +55,6 @@ def test_stopped_and_gone_on_it_is_the_same(trained: Trained, data: Prepared, tm
     whole = finetune(data, tmp_path / "whole", tune_settings(), trained)
     left = iter(range(4))
 
-
     def stop() -> str | None:
         return None if next(left, None) is not None else "signal"
 

@@ -21,6 +21,7 @@ from bloomery.engine import cellwork, history
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.budget import Ledger
 from bloomery.engine.events import Event
+from bloomery.engine.executing import InTurn
 from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History
 from bloomery.engine.runner import Outcome, Runner
@@ -98,9 +99,7 @@ class Asked:
         for rule in stage.on_fail:
             yield from conditions_of(rule.when)
 
-    def _take(
-        self, loaded: Loaded, stage: StageSpec, condition: Condition, stages: Mapping[str, StageSpec]
-    ) -> None:
+    def _take(self, loaded: Loaded, stage: StageSpec, condition: Condition, stages: Mapping[str, StageSpec]) -> None:
         plan, name = loaded.plan, metrics.base(condition.metric)
         source, better = metrics.source(name), "higher" if ">" in condition.op else "lower"
         names = [name.replace("*", segment) for segment in (ANY_SEGMENT if "*" in name else ("",))]
@@ -310,7 +309,7 @@ def walk(loaded: Loaded, catalogue: Anything, patch: Any) -> Walked:
     session = Session(
         folder=folder, catalogue=catalogue, log=log, history=History(), ledger=Ledger(Budget()), data=None,
         gauge=Gauge(folder, memory=lambda: 0, size=lambda folder: 0), precision="fp32",
-        device="cpu", threads=1, observe=lambda event: None, signalled=lambda: False,
+        executor=InTurn(), device="cpu", threads=1, observe=lambda event: None, signalled=lambda: False,
     )  # type: ignore[arg-type]  # fmt: skip
     for name in loaded.plan.inputs:
         session.adopted[name] = Artifact(name, "adopted", name, folder)

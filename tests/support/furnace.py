@@ -6,12 +6,16 @@ that what a run must end with can be said without running it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -20,7 +24,7 @@ from bloomery.engine.events import Event, read_events
 from bloomery.engine.launch import Launch, launch
 from bloomery.engine.runner import Outcome
 from bloomery.engine.stage import Cost, PackedSize, StageContext, StageResult, Stopped, SuiteResult
-from bloomery.errors import NonFinite
+from bloomery.errors import ArtifactError, NonFinite
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.load import load
 from bloomery.plan.schema import Frozen
@@ -61,6 +65,8 @@ class GrowSettings(Frozen):
     breaks_at: int | None = None
     """The step at which training cannot go on."""
     reads: bool = True
+    waits: float = 0.0
+    """Seconds that a step takes."""
 
 
 @dataclass
@@ -121,6 +127,7 @@ class Grow:
                 raise Stopped
             if step == config.breaks_at:
                 raise NonFinite(f"step {step}", "the loss is not a number")
+            time.sleep(config.waits)
             value += increment(config.gain, ctx.seed, before + step)
             step += 1
             write_value(ctx.checkpoint, value, step=step)
@@ -141,6 +148,42 @@ def steps_before(ctx: StageContext) -> int:
 
 class Nothing(Frozen):
     pass
+
+
+class TroubleSettings(GrowSettings):
+    how: Literal["killed", "bug", "mistake", "disk", "talks", ""] = ""
+    """What goes wrong when step 2 is done, once: the next time it is over."""
+
+
+@dataclass
+class Trouble(Grow):
+    """Grows; but something happens to the process, to the code or to the machine."""
+
+    def config_model(self) -> type[BaseModel]:
+        return TroubleSettings
+
+    def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
+        assert isinstance(config, TroubleSettings)
+        done = ctx.workdir.parent / "trouble"
+        if config.how and not done.exists():
+            ctx.looked = lambda measurement, share: _trouble(config.how, done) if measurement.step == 2 else None
+        return super().run(ctx, config)
+
+
+def _trouble(how: str, done: Path) -> None:
+    done.write_text("")
+    match how:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "bug":
+            raise ZeroDivisionError("what is this")
+        case "mistake":
+            raise ArtifactError("here", "this", "that", "so")
+        case "disk":
+            raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+        case _:
+            print('{"say":"finished"}')
+            os.write(1, b"not of the protocol\n")
 
 
 class Judge:
@@ -244,7 +287,7 @@ class Furnace:
     fine: Rounded = field(default_factory=lambda: Rounded(0.5))
 
     def kinds(self) -> Mapping[str, Any]:
-        return {"grow": self.grow, "judge": Judge()}
+        return {"grow": self.grow, "judge": Judge(), "trouble": Trouble(self.grow.ran)}
 
     def suites(self) -> Mapping[str, Any]:
         return {"size": self.size}
@@ -266,6 +309,9 @@ class Furnace:
 
     def kind(self, name: str) -> Any:
         return self.kinds()[name]
+
+    def target(self, name: str) -> str:
+        return f"support.furnace:{type(self.kind(name)).__name__}"
 
     def suite(self, name: str) -> Any:
         return self.suites()[name]
@@ -315,10 +361,12 @@ class Bench:
         furnace: Furnace | None = None,
         device: str = "cpu",
         allow_changed: tuple[str, ...] = (),
+        workers: int = 1,
     ) -> Ran:
+        """workers: with several, what they did is seen in the events alone."""
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = furnace or Furnace()
-        how = Launch(self.runs, device, 1, observe, signalled, allow_changed)
+        how = Launch(self.runs, device, 1, observe, signalled, allow_changed, workers)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

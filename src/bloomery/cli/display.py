@@ -1,4 +1,4 @@
-"""Progress of a run: live bars in a terminal, plain lines elsewhere. Shown, never stored."""
+"""Progress of a run: a live bar for each cell at work in a terminal, plain lines elsewhere. Shown, never stored."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class Display:
     def __init__(self, console: Console, *, plan: Plan | None = None, wall_cap_seconds: float | None = None) -> None:
         """plan: as it is walked, loops unrolled; it says how many trials and cycles there are."""
         self.console, self._cap = console, wall_cap_seconds
-        self._began = self._last_line = time.monotonic()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
         self._remaining, self._looks = Remaining(), Counter[str]()
         self._plan = {stage.id: stage for stage in plan.stages} if plan is not None else {}
+        self._began = time.monotonic()
+        self._lines: dict[str, float] = {}
+        """{cell: when a line last told of it}"""
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def already(self, events: Iterable[Event]) -> None:
         """What an earlier process has done of this run: it is counted, not printed."""
@@ -100,9 +102,10 @@ class Display:
             self._looks[event["stage"]] += 1
 
     def _cell_event(self, event: Event) -> None:
-        if event["event"] != "cell_reused":
-            self._close()
         name = self._cell(event)
+        self._drop(name)
+        if event["event"] == "cell_started":
+            self._lines[name] = time.monotonic()
         if event["event"] == "cell_finished":
             rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
             self._line(
@@ -117,19 +120,20 @@ class Display:
             self._line(f"  [red]{name}: {escape(event['error'])}[/]")
 
     def _progress(self, event: Event) -> None:
-        step, steps = event["step"], event["steps"]
+        step, steps, cell = event["step"], event["steps"], self._cell(event)
         if self.console.is_terminal:
-            if self._bar is None:
-                self._bar = Progress(
+            if self._bars is None:
+                self._bars = Progress(
                     TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"),
                     console=self.console, transient=True,
                 )  # fmt: skip
-                self._task = self._bar.add_task(self._cell(event), total=steps, facts="")
-                self._bar.start()
-            assert self._task is not None
-            self._bar.update(self._task, completed=step, facts=self._facts(event))
-        elif time.monotonic() - self._last_line > PLAIN_LINE_EVERY_SECONDS:
-            self._line(f"  {self._cell(event)}: step {step}/{steps}, {self._facts(event)}")
+                self._bars.start()
+            if cell not in self._tasks:
+                self._tasks[cell] = self._bars.add_task(cell, total=steps, facts="")
+            self._bars.update(self._tasks[cell], completed=step, facts=self._facts(event))
+        elif time.monotonic() - self._lines.setdefault(cell, self._began) > PLAIN_LINE_EVERY_SECONDS:
+            self._line(f"  {cell}: step {step}/{steps}, {self._facts(event)}")
+            self._lines[cell] = time.monotonic()
 
     def _facts(self, event: Event) -> str:
         """Loss, speed, time left of this cell and of all planned ones, and the budget where it is capped."""
@@ -147,13 +151,21 @@ class Display:
         return f"{before}about {wording.duration(seconds)} for all cells" if seconds and seconds >= 1 else ""
 
     def _line(self, text: str) -> None:
-        self._last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True)
 
+    def _drop(self, cell: str) -> None:
+        """A cell's bar goes; the last one takes the live display with it."""
+        task = self._tasks.pop(cell, None)
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
+        if not self._tasks:
+            self._close()
+
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar, self._task = None, None
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._tasks.clear()
 
     def _stage(self, event: Event) -> str:
         """`improve-2-train (cycle 2 of 3)`"""

@@ -18,11 +18,24 @@ from bloomery.cli.console import console
 from bloomery.cli.planning import load_plan, refuse
 from bloomery.engine.resuming import check_known
 
+PRELOAD = ("bloomery.train.loop", "bloomery.data.prepared")
+"""What takes seconds to load, and nearly every cell needs."""
 
-def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, allow_changed: list[str]) -> int:
-    """Check, then launch; write the report whatever came of it; say what to do next."""
-    check_known(allow_changed)
-    threads = threads or _cores()
+
+def run(
+    plan: str,
+    overrides: list[str],
+    runs: Path,
+    device: str,
+    threads: int,
+    *,
+    workers: int = 1,
+    allow_changed: list[str] | None = None,
+) -> int:
+    """Check, then launch; write the report whatever came of it; say what to do next. The threads are divided among the
+    workers."""
+    check_known(allow_changed or [])
+    threads = max(1, (threads or _cores()) // workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     screen = console()
     loaded = load_plan(plan, overrides)
@@ -38,11 +51,17 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, 
     chosen = choose_device(device)
     display = Display(screen, plan=resolve(loaded), wall_cap_seconds=loaded.plan.budget.wall)
     with _signals() as caught:
-        how = Launch(runs, chosen.value, threads, display, lambda: bool(caught), tuple(allow_changed))
+        how = Launch(
+            runs, chosen.value, threads, display, lambda: bool(caught),
+            allow_changed=tuple(allow_changed or ()), workers=workers, preload=PRELOAD,
+        )  # fmt: skip
         folder = how.folder(loaded)
         where = escape(str(folder))
         display.already(read_events(folder / "events.jsonl"))
-        screen.print(f"[bold]{loaded.plan.name}[/] on {chosen.value}, {threads} threads, in {where}", highlight=False)
+        at_once = f"{workers} workers of " if workers > 1 else ""
+        screen.print(
+            f"[bold]{loaded.plan.name}[/] on {chosen.value}, {at_once}{threads} threads, in {where}", highlight=False
+        )
         try:
             outcome = launch(loaded, catalogue, how)
         finally:
@@ -50,7 +69,7 @@ def run(plan: str, overrides: list[str], runs: Path, device: str, threads: int, 
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        again = _again(plan, overrides, runs, device)
+        again = _again(plan, overrides, runs, device, workers)
         screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
     _close(screen, folder)
     if outcome.reason:
@@ -124,10 +143,12 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _again(plan: str, overrides: list[str], runs: Path, device: str) -> str:
+def _again(plan: str, overrides: list[str], runs: Path, device: str, workers: int) -> str:
     words = [shlex.quote(plan)] + [f"--set {shlex.quote(override)}" for override in overrides]
     if runs != Path("runs"):
         words.append(f"--runs {shlex.quote(str(runs))}")
     if device != "auto":
         words.append(f"--device {shlex.quote(device)}")
+    if workers > 1:
+        words.append(f"--workers {workers}")
     return " ".join(words)

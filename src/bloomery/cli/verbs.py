@@ -48,6 +48,13 @@ ThreadsOption = Annotated[
     ),
 ]
 
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=1, callback=_threads, help="Cells at once, each in a process with its share of the threads."
+    ),
+]
+
 usage_error: Any = typer.BadParameter.__mro__[2]
 """ClickException, which every mistake on the command line is; newer typers bring their own click."""
 assert usage_error.__name__ == "ClickException"
@@ -130,11 +137,13 @@ def run(
             help="Go on though this has changed: device, data, world or batch. Recorded. May be repeated.",
         ),
     ] = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Run a plan, or go on with one that was interrupted."""
     from bloomery.cli import running
 
-    raise typer.Exit(running.run(plan, set or [], runs, device, threads, allow_changed or []))
+    code = running.run(plan, set or [], runs, device, threads, workers=workers, allow_changed=allow_changed)
+    raise typer.Exit(code)
 
 
 @app.command()

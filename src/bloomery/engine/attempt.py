@@ -7,8 +7,7 @@ folder and whatever the attempt.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,11 +15,13 @@ from pydantic import BaseModel
 
 from bloomery.engine import cells, parties
 from bloomery.engine.artifact import Artifact
-from bloomery.engine.cellwork import CellFailed, Job, carry_out, finished, reading_context
+from bloomery.engine.cellwork import CellFailed, Job
 from bloomery.engine.choosing import choose
 from bloomery.engine.evaluations import declared_by_suites
 from bloomery.engine.evidence import Cast
-from bloomery.engine.handing import Outputs, share, share_seed, wanted
+from bloomery.engine.executing import Order, Result, Wanted
+from bloomery.engine.fitting import fit_baseline
+from bloomery.engine.handing import Outputs, share, wanted
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Session
 from bloomery.engine.stage import Stage
@@ -56,6 +57,9 @@ class Attempt:
     """{party: its best swept values}"""
     failed: dict[str, str] = field(default_factory=dict[str, str])
     """{party: why it has no result}"""
+    lost: dict[str, tuple[int, Cell]] = field(default_factory=dict[str, tuple[int, Cell]])
+    """{party: (seed, the cell that failed)}, for what it measured before; of a sweep without any good value, the last
+    trial."""
     failure: str | None = None
     """Why the attempt could not be carried out: the candidate's failure, or the control's."""
 
@@ -86,9 +90,7 @@ class Attempt:
         """A party's settings, with its chosen swept values or with these."""
         judged = (self.candidate, self.chosen.get(self.candidate, {}))
         values = self.chosen.get(who, {}) if swept is None else swept
-        return parties.settings(
-            self.plan, self.stage, self.kind, who, vocab=self._vocab, swept=values, judged=judged
-        )
+        return parties.settings(self.plan, self.stage, self.kind, who, vocab=self._vocab, swept=values, judged=judged)
 
     @property
     def _vocab(self) -> int:
@@ -172,7 +174,7 @@ class Attempt:
                 self._round((CONTROL,))
             for name in cast.baselines(self.plan, self.stage):
                 for seed in self.seeds:
-                    self.cells[f"{BASELINE}{name}", seed] = self._fit_baseline(name, seed)
+                    self.cells[f"{BASELINE}{name}", seed] = fit_baseline(self, name, seed)
         except CellFailed as failure:
             self.failure = str(failure)
 
@@ -194,49 +196,51 @@ class Attempt:
             )
 
     def _round(self, several: Sequence[str]) -> None:
-        for who in several:
-            if cast.is_swept(self.plan, self.stage, who):
-                self._sweep(who)
-        for seed in self.seeds:
-            for who in several:
-                if who not in self.failed:
-                    self._attend(who, seed)
+        """The trials of these parties, then their cells. What is in one batch may be carried out side by side."""
+        self._sweep([who for who in several if cast.is_swept(self.plan, self.stage, who)])
+        places = [(who, seed) for seed in self.seeds for who in several if who not in self.failed]
 
-    def _attend(self, who: str, seed: int) -> None:
-        """Run a party's cell. An arm that fails is out; without the candidate or the control there is no attempt."""
-        try:
-            self.cells[who, seed] = self._run(who, self.job(who, seed))
-        except CellFailed as failure:
-            self._lose(who, failure)
+        def wanted(index: int, failed: Collection[int]) -> bool:
+            lost = {*self.failed, *(places[one][0] for one in failed)}
+            return places[index][0] not in lost and not self._ends(lost)
 
-    def _lose(self, who: str, failure: CellFailed) -> None:
-        self.failed[who] = str(failure)
-        rival = who != CONTROL and who != cast.fixed_candidate(self.stage)
-        if not rival or all(arm in self.failed for arm in cast.arms(self.stage)):
-            raise failure
+        orders = [self._order(self.job(who, seed), self.config(who)) for who, seed in places]
+        for (who, seed), result in zip(places, self._execute(orders, wanted), strict=True):
+            if isinstance(result, CellFailed):
+                self._lose(who, seed, result)
+            elif result is not None:
+                self.cells[who, seed] = result
 
-    def _run(self, who: str, job: Job, swept: Patch | None = None) -> Cell:
-        config = self.config(who, swept)
-        return finished(self.session, job) or carry_out(self.session, job, lambda ctx: self.kind.run(ctx, config))
-
-    def _sweep(self, who: str) -> None:
-        """Find a party's best value on the first seed; an attempt that goes on from another keeps that one's."""
+    def _sweep(self, several: Sequence[str]) -> None:
+        """Find each party's best value on the first seed; an attempt that goes on from another keeps that one's."""
         earlier = self._continued()
         if earlier is not None:
-            self.chosen[who] = self.session.history.chosen.get((self.stage.id, earlier, who), {})
+            for who in several:
+                self.chosen[who] = self.session.history.chosen.get((self.stage.id, earlier, who), {})
             return
-        points = cast.trials(self.stage)
-        offered: list[Sequence[Measurement]] = []
-        why: list[str] = []
-        for number, point in enumerate(points):
-            label = f"{who}~{number}"
-            try:
-                cell = self._run(who, self.job(who, self.seeds[0], swept=point, label=label), point)
-            except CellFailed as failure:
-                why.append(str(failure))
-                offered.append(())
-            else:
-                offered.append([replace(one, who=who) for one in cell.measurements.values()])
+        seed, points = self.seeds[0], cast.trials(self.stage)
+        trials = [(who, number) for who in several for number in range(len(points))]
+
+        def wanted(index: int, failed: Collection[int]) -> bool:
+            left = {who for place, (who, _) in enumerate(trials) if place not in failed}
+            return not self._ends({*self.failed, *several} - left)
+
+        orders = [
+            self._order(
+                self.job(who, seed, swept=points[number], label=f"{who}~{number}"), self.config(who, points[number])
+            )
+            for who, number in trials
+        ]
+        results = self._execute(orders, wanted)
+        for place, who in enumerate(several):
+            own = results[place * len(points) : (place + 1) * len(points)]
+            self._choose_value(who, points, [result for result in own if result is not None])
+
+    def _choose_value(self, who: str, points: Sequence[Patch], results: Sequence[Cell | CellFailed]) -> None:
+        offered = [
+            () if isinstance(cell, CellFailed) else [replace(one, who=who) for one in cell.measurements.values()]
+            for cell in results
+        ]
         assert self.stage.select is not None
         choice = choose(self.stage.select, offered, self.declared())
         picked = None if choice.index is None else points[choice.index]
@@ -245,11 +249,31 @@ class Attempt:
             trials=[dict(point) for point in points], chosen=None if picked is None else dict(picked),
             **choice.to_json(),
         )  # fmt: skip
-        if picked is None:
-            detail = f": {why[0]}" if why else ""
-            self._lose(who, CellFailed(f"no value of the sweep gave {choice.metric}{detail}"))
-        else:
+        if picked is not None:
             self.chosen[who] = picked
+            return
+        why = next((f": {one}" for one in results if isinstance(one, CellFailed)), "")
+        last = results[-1].cell if isinstance(results[-1], CellFailed) else results[-1]
+        self._lose(who, self.seeds[0], CellFailed(f"no value of the sweep gave {choice.metric}{why}", last))
+
+    def _order(self, job: Job, config: BaseModel) -> Order:
+        return Order(job, self.stage.kind or "", self.kind, config)
+
+    def _execute(self, orders: Sequence[Order], wanted: Wanted) -> list[Result]:
+        return self.session.executor.execute(self.session, orders, wanted)
+
+    def _ends(self, failed: Collection[str]) -> bool:
+        """Whether there is no attempt without these: the candidate, the control, or all that may become candidate."""
+        fixed = cast.fixed_candidate(self.stage)
+        return CONTROL in failed or fixed in failed or all(arm in failed for arm in cast.arms(self.stage))
+
+    def _lose(self, who: str, seed: int, failure: CellFailed) -> None:
+        """An arm that fails is out; without the candidate or the control there is no attempt."""
+        self.failed[who] = str(failure)
+        if failure.cell is not None:
+            self.lost[who] = (seed, failure.cell)
+        if self._ends(self.failed):
+            raise failure
 
     def _decide(self) -> None:
         """Which arm is judged and handed on."""
@@ -300,53 +324,6 @@ class Attempt:
             candidate=candidate.to_json(),
             control=twin.to_json(),
         )
-
-    # Baselines
-
-    def _fit_baseline(self, name: str, seed: int) -> Cell:
-        settings = self.plan.baselines[name]
-        kind = self.session.catalogue.baseline(settings.kind)
-        config = kind.config_model().model_validate(settings.model_dump(exclude={"kind"}))
-        trainers = self._trainers()
-        read = [one.job(one.candidate, share_seed(one.seeds, seed)) for one in trainers]
-        known = {"read by": read[-1].fingerprint} | {f"before {n}": one.fingerprint for n, one in enumerate(read[:-1])}
-        fingerprint = cells.cell_fingerprint(
-            f"baseline/{settings.kind}",
-            config.model_dump(mode="json"),
-            inputs=known,
-            data=self.session.data.digest if self.session.data else None,
-            seed=seed,
-            system=self.plan.system,
-            continue_from=None,
-        )
-        job = Job(self.stage.id, self.number, f"{BASELINE}{name}", seed, fingerprint, self.plan.system)
-        if found := finished(self.session, job):
-            return found
-        tokens = itertools.chain.from_iterable(
-            one.kind.tokens_read(reading_context(self.session, job), one.config(one.candidate))
-            for one, job in zip(trainers, read, strict=True)
-        )
-        return carry_out(self.session, job, lambda ctx: kind.fit(config, tokens, ctx))
-
-    def _trainers(self) -> list[Attempt]:
-        """The attempts whose tokens the judged model has seen, first to last: this one if it reads any, and those that
-        made the model that came in. A training state that comes in brings its own record of what was read."""
-        found: list[Attempt] = []
-        attempt: Attempt | None = self
-        while attempt is not None:
-            needs = cast.needs_of(attempt.stage, attempt.candidate)
-            if attempt.kind.fits_on(attempt.config(attempt.candidate)):
-                found.insert(0, attempt)
-                if "state" in needs:
-                    break
-            reference = cast.parse_reference(needs.get("model", ""))
-            earlier = self.earlier.get(reference.stage) if reference else None
-            attempt = None if earlier is attempt else earlier
-        if not found:
-            raise PlanError(
-                f"stages.{self.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"
-            )
-        return found
 
     # Handing on
 

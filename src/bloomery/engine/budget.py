@@ -3,7 +3,8 @@
 A price: seconds = flops / (peak x utilisation), kWh = watts x hours / 1000, money = rent per hour, or electricity where
 the device is owned. It is a plan, not a promise. The ledger counts what the events count, so a resumed run keeps its
 spending: `spent` lines are increments, `budget_spent` lines totals, and the larger of the two is believed. Memory and
-disk are not spent but held (see gauge.py): their caps are about this process and the folder as it is.
+disk are not spent but held (see gauge.py): their caps are about this process and the folder as it is. Seconds are
+those of the machine: cells that run side by side share them (`shared_seconds` of a `spent` line).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Ledger:
             if event["event"] not in ("budget_planned", "spent", "budget_spent"):
                 continue
             try:
-                amounts = Amounts.from_json(event)
+                amounts = Amounts.from_json({**event, "seconds": event.get("shared_seconds", event.get("seconds"))})
             except FAULTS as error:
                 raise illegible(event, f"{file}:{line}", error) from error
             if event["event"] == "budget_planned":

@@ -109,11 +109,18 @@ class Catalogue:
         return self._collect(BASELINES, "baselines")
 
     def _collect(self, builtin: Mapping[str, str], what: str) -> Mapping[str, Any]:
+        return {name: load(target)() for name, target in self._targets(builtin, what).items()}
+
+    def _targets(self, builtin: Mapping[str, str], what: str) -> Mapping[str, str]:
         targets = dict(builtin)
         for system in self._systems.values():
             offered: Mapping[str, str] = getattr(system, what)
             targets |= {f"{system.name}/{kind}": target for kind, target in offered.items()}
-        return {name: load(target)() for name, target in targets.items()}
+        return targets
+
+    def target(self, kind: str) -> str:
+        """Where a stage kind is found, "module:name": for another process to load it from."""
+        return _get(self._targets(KINDS, "kinds"), kind, "stage kind")
 
     def kinds(self) -> Mapping[str, Stage]:
         return self._kinds

@@ -40,18 +40,9 @@ def _measured(attempt: Attempt) -> Iterator[Measurement]:
 
 
 def _of_failed(attempt: Attempt) -> Iterator[Measurement]:
-    """What a party measured before it failed; of a sweep without any good value, what its last trial did."""
-    cells = attempt.session.history.cells
-    for who in attempt.failed:
-        here = [key[2] for key in cells if key[:2] == (attempt.stage.id, attempt.number)]
-        trials = [name for name in here if name.startswith(f"{who}~")]
-        for seed in attempt.seeds:
-            if (who, seed) in attempt.cells:
-                continue
-            name = who if who in attempt.chosen or not trials else trials[-1]
-            found = cells.get((attempt.stage.id, attempt.number, name, seed))
-            if found is not None:
-                yield from (replace(one, who=who, seed=seed) for one in found.measurements.values())
+    """What a party measured before it failed."""
+    for who, (seed, cell) in attempt.lost.items():
+        yield from (replace(one, who=who, seed=seed) for one in cell.measurements.values())
 
 
 def _of_stage(attempt: Attempt, reference: str) -> Iterator[Measurement]:

@@ -53,6 +53,14 @@ class Cell:
         return dict(self.verified)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a cell could not go on, and the cell with what it had measured by then."""
+
+    why: str
+    cell: Cell
+
+
 class History:
     """An index over events. `add` keeps it current.
 
@@ -62,7 +70,7 @@ class History:
         self.cells: dict[CellKey, Cell] = {}
         self.attempts: dict[str, dict[str, int]] = defaultdict(dict)
         """{stage: {stage fingerprint: attempt}}"""
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, Failure] = {}
         """{cell fingerprint: why training could not go on}; it would not the next time either."""
         self.chosen: dict[tuple[str, int, str], Mapping[str, Any]] = {}
         """{(stage, attempt, party): the swept values that it found best}"""
@@ -99,7 +107,8 @@ class History:
                 known.finished = False
                 known.verified.clear()
         elif name == "cell_failed":
-            self.failures[self.cells[_key(event)].fingerprint] = event["error"]
+            cell = self.cells[_key(event)]
+            self.failures[cell.fingerprint] = Failure(event["error"], cell)
         elif name == "artifact" and _key(event) in self.cells:
             self.cells[_key(event)].outputs[event["output"]] = event["path"]
         elif name == "measured":

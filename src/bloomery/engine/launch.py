@@ -6,6 +6,7 @@ Refuses to go on with a registered plan that has changed without an amendment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bloomery.engine.budget import Ledger
 from bloomery.engine.devices import VARIABLE, Device, find_device, load_devices, priced_as
 from bloomery.engine.discover import Catalogue, load
 from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.executing import Executor, InTurn
 from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import History
 from bloomery.engine.leaks import fitted_parts, notes, refuse_judged
@@ -24,6 +26,7 @@ from bloomery.engine.resuming import begun_with, check_data, check_device, check
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Meter, Observer, Session
+from bloomery.engine.workers import Workers
 from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
 from bloomery.plan.canon import canonical
@@ -37,10 +40,15 @@ class Launch:
     root: Path
     device: str
     threads: int
+    """Of one cell."""
     observe: Observer
     signalled: Callable[[], bool]
     allow_changed: tuple[str, ...] = ()
     """What a resumed run may find changed: keys of engine.resuming.CHANGES."""
+    workers: int = 1
+    """Cells at once. 1: in turn, in this process."""
+    preload: tuple[str, ...] = ()
+    """Modules that a worker loads before its first cell."""
 
     def folder(self, loaded: Loaded) -> Path:
         return run_folder(self.root, loaded.plan.name, loaded.overrides)
@@ -54,7 +62,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     _look_for_files(loaded)
     inputs.look()
     device, unpriced = _priced(loaded, how.device)
-    with Lock(folder):
+    with Lock(folder) as lock, closing(_executor(how, lock)) as executor:
         events = read_events(folder / "events.jsonl")
         history = History(events, folder / "events.jsonl")
         check_device(events, how.device, str(folder), how.allow_changed)
@@ -76,12 +84,13 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             device=how.device,
             threads=begun_with(events, "threads") or how.threads,
             precision=begun_with(events, "precision") or native,
+            executor=executor,
             observe=how.observe,
             signalled=how.signalled,
             allow_changed=how.allow_changed,
         )
         _register(loaded, session)
-        _open(loaded, session, how.root, resumed=history.resumed)
+        _open(loaded, session, how, resumed=history.resumed)
         for note in filter(None, (precision_note(session.precision, native, session.device), unpriced)):
             session.emit("note", text=note)
         if loaded.plan.data:
@@ -93,6 +102,10 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
         for name in loaded.plan.inputs:
             session.adopted[name] = inputs.take(name)
         return Runner(loaded, session).run()
+
+
+def _executor(how: Launch, lock: Lock) -> Executor:
+    return InTurn() if how.workers == 1 else Workers(how.workers, lock.descriptor, how.preload)
 
 
 def _look_for_files(loaded: Loaded) -> None:
@@ -146,10 +159,10 @@ def _register(loaded: Loaded, session: Session) -> None:
             session.emit(**record.event(), once=True)
 
 
-def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> None:
+def _open(loaded: Loaded, session: Session, how: Launch, *, resumed: bool) -> None:
     write_atomically(session.folder / "plan.yaml", loaded.text.encode())
     facts: dict[str, Any] = {
-        "run": session.folder.relative_to(root).as_posix(),
+        "run": session.folder.relative_to(how.root).as_posix(),
         "plan": loaded.plan.name,
         "digest": loaded.digest,
         "source": str(loaded.source),
@@ -158,7 +171,11 @@ def _open(loaded: Loaded, session: Session, root: Path, *, resumed: bool) -> Non
         "plan_text": loaded.text,
         "canonical": canonical(loaded.plan),
         "provenance": provenance(
-            loaded.source, device=session.device, threads=session.threads, precision=session.precision
+            loaded.source,
+            device=session.device,
+            threads=session.threads,
+            workers=how.workers,
+            precision=session.precision,
         ),
     }
     if resumed:

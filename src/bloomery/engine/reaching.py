@@ -36,9 +36,7 @@ def tokens_to_reference(
     return Sample(alone(found), condition.as_)
 
 
-def _needed(
-    condition: Condition, index: Evidence, metric: str, reference: str, pair: Pair, better: str
-) -> Measurement:
+def _needed(condition: Condition, index: Evidence, metric: str, reference: str, pair: Pair, better: str) -> Measurement:
     assert pair.reference is not None
     target = pair.reference.value
     theirs = _last_tokens(index, reference, metric, pair.reference.seed)

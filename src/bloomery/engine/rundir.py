@@ -6,7 +6,8 @@
     runs/<plan>+<8 hex>/         the same plan under --set: exploratory, in a folder of its own
     runs/.data/<spec>/           prepared data, shared by all runs
 
-The lock is the kernel's: it is free again as soon as its holder is gone, however it went.
+The lock is the kernel's: it is free again as soon as its holder is gone, however it went, and the worker processes that
+hold it with it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +31,7 @@ from bloomery import __version__
 from bloomery.errors import ArtifactError
 
 REGISTRATION_LOG = "registration.jsonl"
+ORPHANS_LEAVE_WITHIN_SECONDS = 10.0
 
 
 def run_folder(root: Path, plan: str, overrides: Sequence[str]) -> Path:
@@ -55,20 +58,33 @@ class Lock:
                 f"the run folder cannot be written ({error.strerror})",
                 hint="choose another with --runs",
             ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self._descriptor, 200).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise ArtifactError(
-                str(self.file.parent),
-                f"another process is writing this run ({holder or 'unknown'})",
-                hint="wait for it, or stop it; its lock is free as soon as it is gone",
-            ) from None
+        end = time.monotonic() + ORPHANS_LEAVE_WITHIN_SECONDS
+        while not self._take():
+            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
+            if not _is_gone(holder) or time.monotonic() > end:
+                os.close(self._descriptor)
+                raise ArtifactError(
+                    str(self.file.parent),
+                    f"another process is writing this run ({holder or 'unknown'})",
+                    hint="wait for it, or stop it; its lock is free as soon as it is gone",
+                )
+            time.sleep(0.02)  # its workers are about to follow it
         with suppress(OSError):  # who holds it is a courtesy; on a full disk the lock holds without it
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         return self
+
+    @property
+    def descriptor(self) -> int:
+        """A process that inherits it holds the lock too."""
+        return self._descriptor
+
+    def _take(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
@@ -76,8 +92,25 @@ class Lock:
         os.close(self._descriptor)
 
 
-def provenance(plan_source: Path, *, device: str, threads: int, precision: str) -> dict[str, Any]:
-    """Versions, hardware and commit, for the events. Imports nothing heavy. precision: what `auto` means."""
+def _is_gone(holder: str) -> bool:
+    """Whether who is named in a lock file was a process of this machine that has ended, be it that nobody has asked for
+    its exit code yet."""
+    words = holder.split()
+    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+        state = Path(f"/proc/{words[1]}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's, or no /proc to ask
+        return False
+    return state == "Z"
+
+
+def provenance(plan_source: Path, *, device: str, threads: int, precision: str, workers: int = 1) -> dict[str, Any]:
+    """Versions, hardware and commit, for the events. Imports nothing heavy. threads: of each of `workers` cells;
+    precision: what `auto` means."""
     commit, dirty = _git(plan_source.parent)
     return {
         "bloomery": __version__,
@@ -89,6 +122,7 @@ def provenance(plan_source: Path, *, device: str, threads: int, precision: str) 
         "platform": platform.platform(),
         "processor": processor(),
         "threads": threads,
+        "workers": workers,
         "device": device,
         "precision": precision,
         "argv": sys.argv,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.budget import Ledger
@@ -17,6 +17,9 @@ from bloomery.engine.gauge import Gauge
 from bloomery.engine.history import Cell, History, identity
 from bloomery.engine.stage import StopReason
 from bloomery.measure import Measurement
+
+if TYPE_CHECKING:
+    from bloomery.engine.executing import Executor
 
 SPENDING_IS_WRITTEN_EVERY_SECONDS = 10.0
 
@@ -44,8 +47,10 @@ class Session:
     data: Data | None
     device: str
     threads: int
+    """Of one cell, and of all that is done between cells."""
     precision: str
     """bf16 or fp32: what `precision: auto` means, from the run's first step to its last."""
+    executor: Executor
     observe: Observer
     signalled: Callable[[], bool]
     allow_changed: tuple[str, ...] = ()
@@ -56,6 +61,8 @@ class Session:
     """{(artifact digest, codec): what it became}, each verified by this process."""
     stage: str = ""
     """The one at work: its own budget counts too."""
+    at_once: int = 1
+    """How many cells are being worked on."""
 
     def emit(self, event: str, *, once: bool = False, sync: bool = True, **facts: Any) -> None:
         """Write a fact. `once`: not again if a resumed run has already said exactly this."""
@@ -80,18 +87,26 @@ class Session:
 
 
 class Meter:
-    """Counts what one cell spends; tells the ledger at once and the events now and then."""
+    """Counts what one cell spends; tells the ledger at once and the events now and then.
+
+    The seconds of cells that run side by side are shared between them in the ledger, whose caps and prices are of the
+    machine: two cells in the same minute are one minute of it. A cell's own seconds are told as they are.
+    """
 
     def __init__(self, session: Session, **cell: Any) -> None:
         self._session, self._cell = session, cell
         self._clock = self._written = time.monotonic()
         self._unwritten: dict[str, Any] = {"tokens": 0.0, "flops": 0.0, "seconds": 0.0}
+        self._shared = 0.0
+        """Of the unwritten seconds, those that the ledger counts."""
 
     def spend(self, *, tokens: float = 0, flops: float = 0) -> None:
         moment = time.monotonic()
         amounts = {"tokens": float(tokens), "flops": float(flops), "seconds": moment - self._clock}
+        shared = amounts["seconds"] / self._session.at_once
         self._clock = moment
-        self._session.ledger.spend(stage=self._session.stage, **amounts)
+        self._shared += shared
+        self._session.ledger.spend(stage=self._session.stage, **amounts | {"seconds": shared})
         for name, amount in amounts.items():
             self._unwritten[name] += amount
         if moment - self._written > SPENDING_IS_WRITTEN_EVERY_SECONDS:
@@ -99,6 +114,8 @@ class Meter:
 
     def write(self) -> None:
         self._session.gauge.look(self._session.ledger, self._session.stage, now=True)
-        self._session.emit("spent", sync=False, **self._cell, **self._unwritten)
-        self._unwritten = dict.fromkeys(self._unwritten, 0.0)
+        alone = self._shared == self._unwritten["seconds"]
+        facts: dict[str, Any] = self._unwritten if alone else {**self._unwritten, "shared_seconds": self._shared}
+        self._session.emit("spent", sync=False, **self._cell, **facts)
+        self._unwritten, self._shared = dict.fromkeys(self._unwritten, 0.0), 0.0
         self._written = time.monotonic()
