@@ -139,7 +139,11 @@ def positions(
     return Positions(cosine, sine, first, window, segments)
 
 
-@torch.library.custom_op("bloomery::turns", mutates_args=())
+@torch.library.custom_op(
+    "bloomery::turns",
+    mutates_args=(),
+    schema="(int tokens, int half, float theta, int first, Device device, ScalarType dtype) -> (Tensor, Tensor)",
+)
 def _turns(
     tokens: int, half: int, theta: float, first: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
