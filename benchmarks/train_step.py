@@ -1,14 +1,15 @@
 """How fast one training step is, next to transformers' LlamaForCausalLM of the same shape in a bare loop.
 
-    python benchmarks/train_step.py                    # about 4 minutes on one core
+    python benchmarks/train_step.py                    # about 5 minutes on one core
     python benchmarks/train_step.py --no-compile --rounds 3
 
 Both sides hold the same weights (copied over) and read the same random tokens. First the losses and gradients are
 compared; only then do the contenders take turns, a round each, in one process; the best round by process CPU time
 counts. Ours runs `bloomery.train.loop.train_step`, the code under `fit()`; theirs is forward, backward, clip, fused
-AdamW, under torch.autocast(bfloat16) or in plain float32. Printed beside: the matmul peak of this machine in both
-dtypes, and each contender's share of the better one (6 matmul parameters + 12 layers width context per token, PaLM's
-convention).
+AdamW, under torch.autocast(bfloat16) or in plain float32. Both sides run in both dtypes, so that each ratio is one of
+equal precision; on a processor without bfloat16 instructions only those in float32 mean anything. Printed beside: the
+matmul peak of this machine in both dtypes, and each contender's share of the better one (6 matmul parameters + 12
+layers width context per token, PaLM's convention).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
 from bloomery.train.compiling import compiled_forward
-from bloomery.train.device import DTYPES, choose_dtype, reproducibly
+from bloomery.train.device import DTYPES, choose_dtype, multiplies_bfloat16, reproducibly
 from bloomery.train.loop import FitConfig, train_step
 from bloomery.train.optim import Optimisers, OptimizerConfig
 from bloomery.train.parallel import World
@@ -76,7 +77,7 @@ class Theirs:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
 
 def llama(weights: dict[str, Tensor]) -> torch.nn.Module:
@@ -130,7 +131,7 @@ def equality(dtype: str, weights: dict[str, Tensor], batch: RandomBatch) -> dict
     others = torch.cat([other[their_name(n)].grad.flatten() for n, _ in ours.model.named_parameters()])  # pyright: ignore[reportOptionalMemberAccess]
     found = {
         "loss_ours": float(nats) / batch.targets.numel(),
-        "loss_theirs": float(loss),
+        "loss_theirs": float(loss.detach()),
         "gradient_relative_error": float((mine - others).norm() / others.norm()),
         "gradient_cosine": float(F.cosine_similarity(mine, others, dim=0)),
     }
@@ -146,17 +147,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="steps per round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--dtype", default="auto", help="ours: auto, bfloat16 or float32")
     parser.add_argument("--out", type=Path, default=RESULTS)
     wanted = parser.parse_args()
     with reproducibly(wanted.threads, "cpu"):
         torch.use_deterministic_algorithms(False)  # a bare loop has no such mode; ours is timed without it, too
-        report = measure(wanted.rounds, wanted.steps, not wanted.no_compile, choose_dtype(wanted.dtype, "cpu").value)
+        report = measure(wanted.rounds, wanted.steps, not wanted.no_compile)
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     wanted.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def measure(rounds: int, steps: int, compile: bool, dtype: str) -> dict[str, object]:
+def measure(rounds: int, steps: int, compile: bool) -> dict[str, object]:
+    load_before = os.getloadavg()[0]
     torch.manual_seed(0)
     tokens = torch.randint(0, VOCAB, (BATCH, CONTEXT + 1))
     batch = RandomBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
@@ -166,17 +167,11 @@ def measure(rounds: int, steps: int, compile: bool, dtype: str) -> dict[str, obj
     same = {name: equality(name, weights, batch) for name in ("float32", "bfloat16")}
     for name, found in same.items():
         print(f"equal in {name}: " + ", ".join(f"{key} {value:.6f}" for key, value in found.items()))
-    contenders: dict[str, Ours | Theirs] = {
-        f"bloomery {dtype}": Ours(dtype, False, weights),
-        "transformers bfloat16": Theirs("bfloat16", False, weights),
-        "transformers float32": Theirs("float32", False, weights),
-    }
-    if dtype != "bfloat16":
-        contenders["bloomery bfloat16"] = Ours("bfloat16", False, weights)
-    if compile:
-        contenders[f"bloomery {dtype} compiled"] = Ours(dtype, True, weights)
-        contenders["transformers bfloat16 compiled"] = Theirs("bfloat16", True, weights)
-        contenders["transformers float32 compiled"] = Theirs("float32", True, weights)
+    kinds = [(dtype, compiled) for compiled in ([False, True] if compile else [False]) for dtype in same]
+    contenders: dict[str, Ours | Theirs] = {}
+    for dtype, compiled in kinds:
+        contenders[contender_name("bloomery", dtype, compiled)] = Ours(dtype, compiled, weights)
+        contenders[contender_name("transformers", dtype, compiled)] = Theirs(dtype, compiled, weights)
     for contender in contenders.values():
         contender.step(batch)
     best = dict.fromkeys(contenders, float("inf"))
@@ -195,18 +190,23 @@ def measure(rounds: int, steps: int, compile: bool, dtype: str) -> dict[str, obj
     for name in contenders:
         print(f"{name:34} {speed[name]:8.0f} tokens/s  {share[name]:6.1%} of the matmul peak")
     ratios = {}
-    for suffix in ("", " compiled") if compile else ("",):
-        for peer in ("bfloat16", "float32"):
-            ratio = speed[f"bloomery {dtype}{suffix}"] / speed[f"transformers {peer}{suffix}"]
-            ratios[f"{dtype}{suffix} over transformers {peer}{suffix}"] = ratio
-            print(f"bloomery {dtype}{suffix} / transformers {peer}{suffix}: {ratio:.2f}")
+    for dtype, compiled in kinds:
+        ours, theirs = (contender_name(who, dtype, compiled) for who in ("bloomery", "transformers"))
+        ratios[f"{ours} over {theirs}"] = speed[ours] / speed[theirs]
+        print(f"{ours} / {theirs}: {speed[ours] / speed[theirs]:.2f}")
     return {
         "shape": {"layers": LAYERS, "width": WIDTH, "heads": HEADS, "feed_forward": INNER, "vocab": VOCAB,
                   "context": CONTEXT, "batch": BATCH, "threads": torch.get_num_threads()},
-        "machine": {"processor": processor(), "torch": torch.__version__, "load": os.getloadavg()[0]},
+        "rounds": rounds, "precision_auto": choose_dtype("auto", "cpu").value,
+        "machine": {"processor": processor(), "bfloat16": multiplies_bfloat16("cpu")[1], "torch": torch.__version__,
+                    "load": [load_before, os.getloadavg()[0]]},
         "matmul_peak_flops": peaks, "equality": same, "tokens_per_cpu_second": speed,
         "share_of_matmul_peak": share, "ratios": ratios,
     }  # fmt: skip
+
+
+def contender_name(who: str, dtype: str, compiled: bool) -> str:
+    return f"{who} {dtype}{' compiled' if compiled else ''}"
 
 
 def matmul_flops(dtype: torch.dtype, size: int = 2048) -> float:

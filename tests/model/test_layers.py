@@ -54,6 +54,11 @@ def test_rotation_equals_one_number_at_a_time(first, by_hand, monkeypatch):
     torch.testing.assert_close(rotate(x, where, 0.5), 0.5 * slow_rotation(x, first, 100.0))
 
 
+def test_the_compiler_is_told_the_shapes_that_rotary_tables_have():
+    for dtype in (torch.float32, torch.float64):
+        torch.library.opcheck(layers._turns, (5, 3, 100.0, 7, torch.device("cpu"), dtype))
+
+
 def test_rotation_makes_products_depend_on_distance_alone():
     query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
     where = positions(40, 8, 50.0, device=torch.device("cpu"), dtype=torch.float64)
