@@ -109,4 +109,5 @@ def test_fifty_random_runs_of_each_plan_end(name: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", NAMES)
 def test_five_hundred_random_runs_of_each_plan_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = sequences(name, 500, monkeypatch)
-    assert len([key for key in seen if key.startswith("walks")]) > 2
+    assert seen["retry"]
+    assert seen["reached the end"]

@@ -107,6 +107,8 @@ PROBLEMS = [
         "relative_to: arm:four",
         "relative to itself",
     ),
+    ("negative-seed", ("seeds: [0, 1, 2]", "seeds: [0, -1, 2]"), "seeds:", "the seed -1"),
+    ("negative-seed-of-a-rule", ("set: {tokens: 2M tok}", "set: {stages.last.seeds: [-1]}"), "longer", "not a list of"),
     # stop_if
     ("stop-relative", (STOP, STOP.replace("value: 9", "value: 9, relative_to: control")), "stop_if", "looked at alone"),
     ("stop-worst", (STOP, STOP.replace("value: 9", "value: 9, aggregate: worst")), "stop_if", "looked at alone"),

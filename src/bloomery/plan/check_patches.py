@@ -12,6 +12,7 @@ from typing import Any
 from bloomery.errors import BloomeryError, PlanError
 from bloomery.plan.cast import ARM, fixed_candidate
 from bloomery.plan.check_data import missing_split
+from bloomery.plan.check_stages import is_seed
 from bloomery.plan.look import Look, Placed
 from bloomery.plan.patch import apply_patch, covers, locate_stage, patched, patched_stage
 from bloomery.plan.schema import Rule
@@ -138,7 +139,7 @@ def _possible(look: Look, target: Placed, changed: Mapping[str, Any], at: KeyPat
     stage = found[1]
     if what == "seeds":
         seeds = stage["seeds"]
-        whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+        whole = isinstance(seeds, list) and all(is_seed(seed) for seed in seeds)
         if not whole or not seeds or len(set(seeds)) != len(seeds):
             look.problem(at, "not a list of seeds", "different whole numbers, such as [0, 1, 2]")
         return

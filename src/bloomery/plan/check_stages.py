@@ -16,14 +16,14 @@ _RESERVED = ("inputs", "stages", "candidate", "control")
 def check(look: Look) -> None:
     _ids(look)
     look.offered(("system",), look.plan.system, look.catalogue.systems(), "system")
-    _twice(look, look.plan.seeds, ("seeds",), "seed")
+    _seeds(look, look.plan.seeds, ("seeds",))
     for placed in look.stages:
         _shape(look, placed)
         _settings(look, placed)
     for placed in look.stages:
         _needs(look, placed)
         if placed.spec.seeds is not None:
-            _twice(look, placed.spec.seeds, (*placed.path, "seeds"), "seed")
+            _seeds(look, placed.spec.seeds, (*placed.path, "seeds"))
         for index, suite in enumerate(placed.spec.evaluate):
             if suite not in look.plan.suites:
                 path = (*placed.path, "evaluate", index)
@@ -210,6 +210,21 @@ def may_be_absent(look: Look, placed: Placed, output: str, as_input: str = "") -
     if reference is None or target is None or target not in look.visible(placed):
         return False
     return may_be_absent(look, target, reference.output or "model", handed)
+
+
+def _seeds(look: Look, seeds: Iterable[int], path: KeyPath) -> None:
+    _twice(look, seeds, path, "seed")
+    for index, seed in enumerate(seeds):
+        if not is_seed(seed):
+            look.problem((*path, index), f"the seed {seed}", EXPECTED_SEED)
+
+
+def is_seed(value: object) -> bool:
+    """What every generator takes."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+EXPECTED_SEED = "a whole number from 0, below 2^63"
 
 
 def _twice(look: Look, values: Iterable[object], path: KeyPath, what: str) -> None:
