@@ -127,8 +127,8 @@ def equality(dtype: str, weights: dict[str, Tensor], batch: RandomBatch) -> dict
     loss = their_loss(theirs, batch, DTYPES[dtype])
     loss.backward()
     other = dict(theirs.named_parameters())
-    mine = torch.cat([p.grad.flatten() for _, p in ours.model.named_parameters()])  # pyright: ignore[reportOptionalMemberAccess]
-    others = torch.cat([other[their_name(n)].grad.flatten() for n, _ in ours.model.named_parameters()])  # pyright: ignore[reportOptionalMemberAccess]
+    mine = torch.cat([p.grad.flatten() for _, p in ours.model.named_parameters()]).double()  # pyright: ignore[reportOptionalMemberAccess]
+    others = torch.cat([other[their_name(n)].grad.flatten() for n, _ in ours.model.named_parameters()]).double()  # pyright: ignore[reportOptionalMemberAccess]
     found = {
         "loss_ours": float(nats) / batch.targets.numel(),
         "loss_theirs": float(loss.detach()),
@@ -142,7 +142,7 @@ def equality(dtype: str, weights: dict[str, Tensor], batch: RandomBatch) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1, help="steps per round")
     parser.add_argument("--threads", type=int, default=1)

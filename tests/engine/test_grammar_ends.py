@@ -15,6 +15,7 @@ from bloomery.plan import metrics
 from bloomery.plan.cast import conditions_of, fixed_candidate
 from bloomery.plan.check import largest_number_of_walks
 from bloomery.plan.load import Loaded, load, load_text, resolve
+from bloomery.plan.schema import Condition, StageSpec
 from support.anything import Anything, every_stage, in_memory, walk
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
@@ -31,15 +32,17 @@ class Drawn:
     """Values that would pass every gate of the plan, spoilt now and then: bad, absent, or not a number.
 
     How often is drawn for every stage of a run, most of all for those that have rules, so that rules are used and used
-    up, and what comes after is reached. A later stage is better than an earlier one, and everybody than his rivals.
+    up, and what comes after is reached. In some runs a stage shows the very symptom that one of its rules is for. A
+    later stage is better than an earlier one, and everybody than his rivals.
     """
 
     def __init__(self, loaded: Loaded, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._loaded, self._random = loaded, random.Random(seed)
         plan = resolve(loaded)
         self._stages = [stage.id for stage in plan.stages]
         self._judged = {stage.id: (fixed_candidate(stage) or "arm:").replace(":", "-") for stage in plan.stages}
         self._luck = {stage.id: self._draw_luck(0.5 if stage.on_fail else 0.07) for stage in plan.stages}
+        self._symptoms = {stage.id: self._draw_symptom(stage) for stage in plan.stages}
         self._gates = [
             (name_in(loaded, one.metric), one.op, float(one.value), one.relative_to)
             for stage in every_stage(loaded.plan.stages)
@@ -49,8 +52,16 @@ class Drawn:
     def _draw_luck(self, trouble: float) -> float:
         return self._random.choice((0.5, 0.8, 0.95, 0.99)) if self._random.random() < trouble else 1.0
 
+    def _draw_symptom(self, stage: StageSpec) -> Condition | None:
+        """What a rule of the stage waits for: it would hardly be met by chance where a stage has many gates."""
+        symptoms = [one for rule in stage.on_fail for one in conditions_of(rule.when) if one.relative_to is None]
+        return self._random.choice([None, *symptoms])
+
     def __call__(self, name: str, where: str) -> float | None:
         stage, _, party = where.split("/")[1:4]
+        symptom = self._symptoms[stage]
+        if symptom and metrics.matches(name_in(self._loaded, symptom.metric), name) and self._random.random() < 0.7:
+            return 2 * float(symptom.value) + 1 if ">" in symptom.op else float(symptom.value) / 2 - 1
         gates = [gate for gate in self._gates if metrics.matches(gate[0], name)]
         rivals = {(relative or "nobody").replace(":", "-").rstrip("*") for *_, relative in gates}
         rival = any(party.startswith(one) for one in rivals) and not party.startswith(self._judged[stage])
