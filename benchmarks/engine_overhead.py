@@ -142,15 +142,15 @@ class BareLoop:
         from bloomery.stages import models
         from bloomery.stages.prepare import prepare_for_run
         from bloomery.stages.pretrain import Settings
-        from bloomery.stages.training import choose_precision
-        from bloomery.train.loop import FitConfig, compiled_forward
+        from bloomery.stages.training import native_precision
+        from bloomery.train.compiling import compiled_forward
+        from bloomery.train.loop import FitConfig
         from bloomery.train.optim import Optimisers, OptimizerConfig
 
         loaded = _loaded(steps, root)
         _, (folder, _, vocab) = prepare_for_run(loaded.plan.data, root / ".data", lambda **_: None, plan=loaded.raw)
         settings = Settings.model_validate(dict(loaded.plan.stages[0].config))
-        precision = choose_precision(settings.precision, "cpu")
-        self.model = models.build(settings.model, vocab, precision=precision, seed=0)
+        self.model = models.build(settings.model, vocab, precision=native_precision("cpu"), seed=0)
         self.batches = Batches([(Prepared.open(folder).part("corpus"), 1.0)], batch=8, context=128, seed=0)
         self.config = FitConfig(steps=steps, optimizer=OptimizerConfig(lr=0.02))
         self.optimisers = Optimisers(self.model, self.config.optimizer)
