@@ -242,6 +242,12 @@ def test_what_cannot_be_asked_is_refused(folder: Path, task: str, shots: int, me
         lmeval.run(Peaked("A"), BytesTokenizer(), (task,), folder=folder, shots={task: shots}, window=400)
 
 
+def test_a_hub_that_cannot_be_reached_is_one_clear_error() -> None:
+    with pytest.raises(DataError, match="lm-eval task winogrande: cannot be set up") as said:
+        lmeval.build("winogrande", None, 0)
+    assert "folder" in said.value.hint
+
+
 # The adapter
 
 
