@@ -70,6 +70,23 @@ def test_batch_size_changes_nothing(model: Transformer, tokens: TokenFile) -> No
         assert result.loss_sums == pytest.approx(results[0].loss_sums, rel=1e-6)
 
 
+def test_a_model_that_needs_to_be_alone_is_never_given_company_or_padding(tokens: TokenFile) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    class Alone(Transformer):
+        sharing = "alone"
+
+        def forward(self, tokens, state=None, *, segments=None, project=True):  # type: ignore[no-untyped-def]
+            shapes.append(tuple(tokens.shape))
+            return super().forward(tokens, state, segments=segments, project=project)
+
+    torch.manual_seed(0)
+    found = perplexity(Alone(DenseConfig(layers=1, width=16, heads=2), 257), tokens, context=CONTEXT)
+    lengths = [count % CONTEXT for count in found.token_counts if count % CONTEXT]
+    lengths += [CONTEXT for count in found.token_counts for _ in range(count // CONTEXT)]
+    assert sorted(shapes) == sorted((1, length) for length in lengths)
+
+
 def test_is_deterministic_and_leaves_the_mode_alone(model: Transformer, tokens: TokenFile) -> None:
     model.train()
     first = perplexity(model, tokens, context=CONTEXT)

@@ -117,6 +117,20 @@ def test_what_comes_later_changes_nothing_before():
     torch.testing.assert_close(model(tokens).logits[0, :7], model(other).logits[0, :7])
 
 
+def test_a_forked_cache_goes_on_from_where_it_was_cut_and_leaves_the_first_alone():
+    model = make()
+    tokens = torch.tensor([[3, 1, 4, 1, 5, 9]]) % VOCAB
+    state = model(tokens, model.initial_state(1, 6)).state
+    before = [tensor.clone() for layer in state.layers for tensor in layer]
+    two = torch.tensor([[2, 6], [7, 7]]) % VOCAB
+    forked = model(two, model.fork(state, batch=2, keep=4, room=2))
+    whole = model(torch.cat((tokens[:, :4].expand(2, -1), two), dim=1))
+    torch.testing.assert_close(forked.logits, whole.logits[:, 4:])
+    assert forked.state.filled == 6
+    after = [tensor for layer in state.layers for tensor in layer]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
 def test_segments_with_a_cache_are_refused():
     model = make()
     tokens = torch.zeros(1, 3, dtype=torch.int64)

@@ -107,7 +107,8 @@ def perplexity(
         raise DataError(str(tokens.path), "no documents", "something to score")
     chosen = spread(tokens.documents, max_documents)
     if isinstance(scorer, LanguageModel):
-        sums = _score_with_model(scorer, tokens, chosen, context, step, batch_tokens, device)
+        at_once = 1 if scorer.sharing == "alone" else batch_tokens
+        sums = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
     elif isinstance(scorer, DocumentScorer):
         sums = [-float(scorer.document_logprobs(_stream(tokens, index)).sum()) for index in chosen]
     else:

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from bloomery.errors import TrainingError
 from bloomery.measure import Group, Tally
 from bloomery.model.config import DenseConfig, total
-from bloomery.model.interface import LanguageModel, Output, Scale
+from bloomery.model.interface import LanguageModel, Output, Scale, Sharing
 from bloomery.model.layers import (
     Attention,
     BlockLinear,
@@ -86,6 +86,8 @@ class Transformer(LanguageModel):
     Under `with torch.device("meta")` nothing is drawn: only shapes exist.
     """
 
+    sharing: Sharing = "crop"
+
     def __init__(
         self,
         config: DenseConfig,
@@ -145,6 +147,14 @@ class Transformer(LanguageModel):
             return torch.zeros(shape, dtype=self.compute_dtype, device=device)
 
         return Cache([(empty(), empty()) for _ in range(self.config.layers)])
+
+    def fork(self, state: Cache, *, batch: int, keep: int, room: int) -> Cache:
+        assert keep <= state.filled
+        copy = self.initial_state(batch, keep + room)
+        for new, old in zip(copy.layers, state.layers, strict=True):
+            for mine, theirs in zip(new, old, strict=True):
+                mine[:, :, :keep] = theirs[:, :, :keep]
+        return Cache(copy.layers, keep)
 
     def scales(self) -> dict[str, Scale]:
         out = {"embedding": Scale("embedding", self.config.width**-0.5, decay=True, matrix=False)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,17 @@ from bloomery.measure import Tally
 
 State = Any
 """What a model carries from one call to the next: a key-value cache, a recurrent state. Opaque to its users."""
+
+
+Sharing = Literal["alone", "batch", "snapshot", "crop"]
+"""What sequences that are read for one another's sake may share, so that a token is read once where it can be:
+
+alone     nothing: a sequence's output depends on what else is in the batch, or on later tokens (routing over a batch,
+          expert capacity, non-causal mixing). One sequence a pass, without padding.
+batch     a pass: rows are independent, and what stands to the right of a position does not change it.
+snapshot  also states: `fork` copies one, as it is (a recurrence).
+crop      also parts of states: `fork` copies one as it was after any number of its tokens (a key-value cache).
+"""
 
 
 @dataclass(slots=True)
@@ -49,6 +60,8 @@ class LanguageModel(nn.Module, ABC):
     compute_dtype: torch.dtype
     activation_checkpointing: bool = False
     """Set by the training loop: recompute blocks in the backward pass instead of keeping their activations."""
+    sharing: Sharing = "batch"
+    """Said by the model's class; without a `fork` of its own a state is never shared."""
 
     @abstractmethod
     def forward(
@@ -74,6 +87,11 @@ class LanguageModel(nn.Module, ABC):
     def initial_state(self, batch: int, length: int) -> State:
         """An empty state for `batch` sequences of at most `length` tokens."""
 
+    def fork(self, state: State, *, batch: int, keep: int, room: int) -> State:
+        """`batch` states of their own, each as that of the one sequence of `state` after its first `keep` tokens, with
+        room for `room` tokens more. `state` stays as it is. Under `snapshot` keep is always all that was read."""
+        raise NotImplementedError(f"{type(self).__name__} says sharing = {self.sharing!r} but has no fork")
+
     @abstractmethod
     def scales(self) -> dict[str, Scale]:
         """{parameter name: Scale}: an exact cover of `named_parameters()`."""
@@ -89,5 +107,6 @@ class Scorer(Protocol):
     vocab: int
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        """Natural-log probability of every next token after each prefix; each row sums to one."""
+        """Natural-log probability of every next token after each prefix; each row sums to one. Rows do not depend on
+        each other, nor a position on what follows it."""
         ...

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.engine.discover import catalogue, load
 from bloomery.evaluate.sample import generate
+from bloomery.evaluate.scoring import Request, score_all
 from bloomery.model.dense import Transformer
 from bloomery.model.select import prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
@@ -16,6 +17,7 @@ from bloomery.model.twin import solve
 from bloomery.systems.harmonic.config import HarmonicConfig
 from bloomery.systems.harmonic.layers import SineLinear
 from bloomery.systems.harmonic.model import build
+from support.scoring import VOCAB, requests, score_one
 
 SMALL = HarmonicConfig(layers=2, width=32, heads=2, compression=4)
 
@@ -162,3 +164,20 @@ def test_is_installed() -> None:
     system = catalogue.system("harmonic")
     assert load(system.config) is HarmonicConfig
     assert load(system.build) is build
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 5e-2)])
+@settings(max_examples=10, deadline=None)
+@given(asked=requests())
+def test_answers_are_scored_as_by_one_pass_each(
+    dtype: torch.dtype, tolerance: float, asked: tuple[list[Request], int]
+) -> None:
+    torch.manual_seed(0)
+    model = build(SMALL, VOCAB, compute_dtype=dtype)
+    if dtype == torch.float64:
+        model = model.double()
+    assert model.sharing == "crop"
+    wanted, window = asked
+    for request, mine in zip(wanted, score_all(model, wanted, window=window).scores, strict=True):
+        slow = score_one(model, request, window=window).logprob
+        assert mine.logprob == pytest.approx(slow, rel=tolerance, abs=tolerance)
