@@ -45,6 +45,8 @@ from typing import Any
 from bloomery.errors import BloomeryError
 
 MEMORY = 512 << 20
+UNSOUND = "the check itself does not load"
+"""How the reason begins where it is the check that is wrong, not the program. No program can make it begin so."""
 _NAMESPACES = (("-r", "-n", "-p", "-f", "--kill-child", "--mount-proc"), ("-r", "-n"), ())
 """Options of unshare, the most that it may allow first."""
 
