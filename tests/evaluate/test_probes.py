@@ -181,4 +181,4 @@ def test_passages_come_from_all_documents_and_distractors_from_others(own: Token
         texts = [own.decode(option) for option in one.options]
         assert texts[one.right] == passage.after
         assert all(other not in text(passage.document) for place, other in enumerate(texts) if place != one.right)
-        assert one.characters == tuple(map(len, texts))
+        assert one.characters == tuple(len(text) - 1 for text in texts)  # without the space that precedes

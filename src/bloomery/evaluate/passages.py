@@ -109,7 +109,8 @@ def _question(tokenizer: Tokenizer, before: str, options: list[str], right: int,
     context = pairs[0][0]
     if at_start or not context:
         context = (tokenizer.end_of_document, *context)
-    return Question(context, tuple(after for _, after in pairs), right, tuple(len(option) for option in options))
+    characters = tuple(len(option.lstrip()) for option in options)  # as lm-eval, whose options follow a space
+    return Question(context, tuple(after for _, after in pairs), right, characters)
 
 
 def _too_short(part: TokenFile, wanted: str) -> DataError:
