@@ -22,7 +22,7 @@ def test_canonical_solutions_pass_and_stubs_do_not() -> None:
     failed = {problem.name: outcome.why for problem, solution in zip(problems, canonical, strict=True)
               if not (outcome := solved(problem, solution)).passed}  # fmt: skip
     assert failed == {}
-    for stub in ("    pass\n", "    return None\n", "    raise SystemExit(0)\n", ""):
+    for stub in ("    pass\n", "    raise SystemExit(0)\n"):
         assert [problem.name for problem in problems if solved(problem, stub).passed] == []
 
 
@@ -39,6 +39,20 @@ def test_a_completion_is_judged_with_its_prompt() -> None:
     assert solved(problem, "    return a + b\n\nimport sys; sys.exit(0)").passed is False
     assert solved(problem, "    return a + b\n\ndef more():\n    ((((").passed
     assert not solved(problem, "    return a - b\n").passed
+
+
+def test_a_bare_signature_will_do_and_a_wrong_problem_is_no_failure_of_the_model() -> None:
+    good = Problem("double", "def double(x):\n", "double", "def check(candidate):\n    assert candidate(2) == 4\n")
+    assert solved(good, "    return 2 * x\n").passed
+    for problem in (
+        Problem("a", "def (", "f", "def check(candidate):\n    pass\n"),
+        Problem("b", "def f(x):\n", "f", "def check(candidate)\n"),
+        Problem("c", "def f(x):\n", "f", "def other(candidate):\n    pass\n"),
+    ):
+        with pytest.raises(DataError, match="does not load"):
+            solved(problem, "    return 1\n")
+    forged = "    raise type('the check itself does not load', (Exception,), {})\n"
+    assert not solved(good, forged).passed
 
 
 NO_TEXT = '{"task_id": 1, "prompt": "", "entry_point": "", "test": ""}'

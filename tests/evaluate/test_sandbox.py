@@ -23,7 +23,21 @@ def check(candidate):
 """
 """Cannot be passed by answers that were prepared."""
 
-LEVELS = [options for options in sandbox._NAMESPACES if options in ((), isolation().options)]
+LEVELS = [*sandbox._NAMESPACES[sandbox._NAMESPACES.index(isolation().options) :], ("bare",)]
+"""From the most that this system allows to `bare`: neither namespaces nor Landlock, limits only."""
+NAMES = [" ".join(options) or "no namespaces" for options in LEVELS]
+
+
+@pytest.fixture(params=LEVELS, ids=NAMES)
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Options of unshare for `judged`."""
+    if request.param != ("bare",):
+        return request.param
+    text = sandbox._inside()
+    bare = text.replace('    if sys.platform != "linux":\n        return 0\n', "    return 0\n")
+    assert bare != text
+    monkeypatch.setattr(sandbox, "_inside", lambda: bare)
+    return ()
 
 
 def judged(program: str, check: str = DOUBLE, *, options: tuple[str, ...] | None = None, timeout: float = 9) -> Outcome:
@@ -103,18 +117,17 @@ ESCAPES = {
 }
 
 
-@pytest.mark.parametrize("options", LEVELS, ids=lambda options: " ".join(options) or "no namespaces")
-def test_a_right_function_passes(options: tuple[str, ...]) -> None:
-    assert judged(HONEST, options=options) == Outcome(True, "")
+def test_a_right_function_passes(level: tuple[str, ...]) -> None:
+    assert judged(HONEST, options=level) == Outcome(True, "")
 
 
-@pytest.mark.parametrize("options", LEVELS, ids=lambda options: " ".join(options) or "no namespaces")
+@pytest.mark.parametrize("level", [LEVELS[0], LEVELS[-1]], ids=[NAMES[0], NAMES[-1]], indirect=True)
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_no_way_around_the_check(escape: str, options: tuple[str, ...]) -> None:
-    if escape == "fork bomb" and "-p" not in options:
+def test_no_way_around_the_check(escape: str, level: tuple[str, ...]) -> None:
+    if escape == "fork bomb" and "-p" not in level:
         pytest.skip("what it leaves behind is only certain to end with its namespace")
     start = time.monotonic()
-    outcome = judged(ESCAPES[escape], options=options, timeout=1.5)
+    outcome = judged(ESCAPES[escape], options=level, timeout=1.5)
     assert not outcome.passed
     assert outcome.why
     assert len(outcome.why) < 500
@@ -213,17 +226,14 @@ def f(half):
 """
 
 
-@pytest.mark.parametrize("options", LEVELS, ids=lambda options: " ".join(options) or "no namespaces")
-def test_the_nonce_is_nowhere_in_the_candidate_s_reach(
-    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_nonce_is_nowhere_in_the_candidate_s_reach(level: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     half = "5ec2e7ab1e0ddba1"
     monkeypatch.setattr(sandbox.secrets, "token_hex", lambda size: half + half)
     check = f"def check(candidate):\n    assert candidate({half!r}) == []\n"
-    assert judged(SEARCH, check, options=options).passed
+    assert judged(SEARCH, check, options=level).passed
     for planted in (f"planted = '{half}{half}'\n", f"def planted():\n    return 'x{half}{half}'\n",
                     f"open('note', 'w').write('{half}' * 2)\n"):  # fmt: skip
-        assert not judged(planted + SEARCH, check, options=options).passed, "the search finds what is there"
+        assert not judged(planted + SEARCH, check, options=level).passed, "the search finds what is there"
 
 
 def test_the_parent_s_environment_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +264,8 @@ def test_files_elsewhere_are_neither_read_nor_written(tmp_path: Path) -> None:
     assert judged(own).passed  # its own folder is its own
 
 
-@pytest.mark.parametrize("options", LEVELS, ids=lambda options: " ".join(options) or "no namespaces")
-def test_no_connection_is_made(options: tuple[str, ...]) -> None:
-    if not (isolation().network and options) and isolation().landlock < 4:
+def test_no_connection_is_made(level: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    if "-n" not in level and (isolation().landlock < 4 or "bare" in request.node.name):
         pytest.skip("neither network namespaces nor Landlock's network rules here")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -267,7 +276,7 @@ def test_no_connection_is_made(options: tuple[str, ...]) -> None:
             f"    with socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1) as s: s.send(b'x')\n"
             "    return 2 * x\n"
         )
-        assert not judged(connect, options=options).passed
+        assert not judged(connect, options=level).passed
         with pytest.raises(TimeoutError):
             server.accept()
 

@@ -30,6 +30,7 @@ SUITES = {
     "perplexity": "bloomery.stages.suites:Perplexity",
     "generation": "bloomery.stages.suites:Generation",
     "lmeval": "bloomery.stages.lmeval:LmEval",
+    "builtin": "bloomery.stages.builtin:Builtin",
 }
 CODECS = {
     "float": "bloomery.stages.codecs:float_codec",

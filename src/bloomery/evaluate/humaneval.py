@@ -10,13 +10,14 @@ Refuses a file without these fields. What is executed is executed in evaluate/sa
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bloomery.errors import DataError
-from bloomery.evaluate.sandbox import Outcome, run
+from bloomery.evaluate.sandbox import UNSOUND, Outcome, run
 
 STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 _FIELDS = ("task_id", "prompt", "entry_point", "test")
@@ -43,7 +44,7 @@ def load_problems(path: Path, limit: int | None = None) -> tuple[Problem, ...]:
 def read_lines(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, each with at least these fields. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"cannot be read ({error})", "a file of JSON lines") from None
     rows: list[dict[str, Any]] = []
@@ -68,6 +69,21 @@ def cut(completion: str, stop: tuple[str, ...] = STOP) -> str:
 
 
 def solved(problem: Problem, completion: str, *, timeout: float = 10.0) -> Outcome:
-    """Whether prompt and completion together pass the problem's test, in the sandbox."""
+    """Whether prompt and completion together pass the problem's test, in the sandbox.
+
+    Raises DataError where it is the problem that is wrong: a prompt or test that is no Python.
+    """
     program = problem.prompt + cut(completion)
-    return run(program, problem.test, entry=problem.entry, setup=problem.prompt, timeout=timeout)
+    outcome = run(program, problem.test, entry=problem.entry, setup=_alone(problem.prompt), timeout=timeout)
+    if outcome.why.startswith(UNSOUND):
+        raise DataError(problem.name, outcome.why, "a prompt and a test that are Python, and define `check`")
+    return outcome
+
+
+def _alone(prompt: str) -> str:
+    """The prompt as Python by itself: a docstring makes a body, a bare signature needs one."""
+    try:
+        ast.parse(prompt)
+    except SyntaxError:
+        return f"{prompt}\n    pass\n"
+    return prompt

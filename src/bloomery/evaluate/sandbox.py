@@ -13,7 +13,8 @@ answer with the values that the check asks for.
 What is not guaranteed: a kernel bug is a way out. Without Landlock the candidate reads and writes what this user may,
 without namespaces it reaches the network, and without either it may signal this user's processes; `isolation()` says
 so, and then a container or a user of its own is needed. RLIMIT_NPROC does not bind root: without a process namespace a
-child that leaves the group survives there. The temporary folder may hold as many small files as the time allows.
+child that leaves the group survives there, and without Landlock too root may trace the judge. The temporary folder may
+hold as many small files as the time allows.
 
 Values are plain (None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict) and copied: a check
 sees neither changed arguments nor identity, and cannot pass functions.
@@ -45,6 +46,8 @@ from typing import Any
 from bloomery.errors import BloomeryError
 
 MEMORY = 512 << 20
+UNSOUND = "the check itself does not load"
+"""How the reason begins where it is the check that is wrong, not the program. No program can make it begin so."""
 _NAMESPACES = (("-r", "-n", "-p", "-f", "--kill-child", "--mount-proc"), ("-r", "-n"), ())
 """Options of unshare, the most that it may allow first."""
 
