@@ -29,6 +29,10 @@ KINDS = {
 SUITES = {
     "perplexity": "bloomery.stages.suites:Perplexity",
     "generation": "bloomery.stages.suites:Generation",
+    "calibration": "bloomery.stages.calibrating:Calibration",
+    "refusal": "bloomery.stages.refusing:Refusal",
+    "system": "bloomery.stages.system:System",
+    "contamination": "bloomery.stages.contamination:Contamination",
 }
 CODECS = {
     "float": "bloomery.stages.codecs:float_codec",
