@@ -247,3 +247,21 @@ def test_planted_overlaps_are_measured(tmp_path: Path, trained: Trained) -> None
             "items": every["exam_test/words/item_share"].items,
         }
     )
+
+
+# Options of perplexity
+
+
+def test_bootstrap_changes_the_interval_and_no_value(trained: Trained, data: Prepared) -> None:
+    model = model_of(trained)
+    plain = judged("perplexity", {"data": "corpus:val"}, model, data.folder)["loss"]
+    drawn = judged(
+        "perplexity", {"data": "corpus:val", "bootstrap": "document", "normalised": 1e-9}, model, data.folder
+    )
+    loss = drawn["loss"]
+    assert (loss.value, loss.items) == (plain.value, plain.items)
+    assert plain.interval is not None
+    assert loss.interval is not None
+    assert loss.interval != plain.interval
+    widths = [one.high - one.low for one in (loss.interval, plain.interval)]
+    assert 0.4 < widths[0] / widths[1] < 1.2  # 8 documents: t is wider than the percentiles
