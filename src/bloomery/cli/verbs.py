@@ -275,6 +275,22 @@ def generate(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a model folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; not there yet, or empty.")],
+    to: Annotated[str, typer.Option("--to", help="safetensors, or hf for AutoModelForCausalLM.")],
+    stage: Annotated[str | None, typer.Option("--stage", help="Whose model; without it the last promoted.")] = None,
+    who: Annotated[str, typer.Option("--who", help="candidate, control or arm:X.")] = "candidate",
+    seed: Annotated[int | None, typer.Option("--seed", help="Of which seed; without it the first.")] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Write a trained model for use elsewhere: plain safetensors, or a folder that transformers loads."""
+    from bloomery.cli import exporting
+
+    exporting.export(model, folder, to, runs, stage=stage, who=who, seed=seed)
+
+
+@app.command()
 def doctor(json: JsonOption = False) -> None:
     """Say what this machine can do, which path each kernel takes, and which were never run."""
     from bloomery.cli import machine
