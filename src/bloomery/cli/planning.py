@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bloomery.errors import PlanError, Problems
@@ -60,6 +61,7 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
         groups = ("problems", "not_offered", "not_runnable", "warnings")
         said: dict[str, Any] = {group: [_as_json(one) for one in getattr(report, group)] for group in groups}
         said["runs"] = [run.to_json() for run in report.runs]
+        said["detectable"] = [asdict(one) for one in report.detectable]
         print(
             json.dumps(
                 {"plan": loaded.plan.name, "digest": loaded.digest, "walks": report.walks_bound, **said}, indent=1
@@ -75,6 +77,11 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
                 print(f"{title}: {one}")
         if report.runs:
             _print_runs(report)
+        if report.detectable:
+            from bloomery.cli.console import console
+            from bloomery.cli.tables import detectable_table
+
+            console().print(detectable_table(report.detectable))
         if not (report.problems or report.not_offered or report.not_runnable):
             stages = f"{len(loaded.plan.stages)} stage" + ("s" if len(loaded.plan.stages) != 1 else "")
             print(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bloomery.engine.budget import Amounts, about_bytes
 from bloomery.engine.pricing import PricedPlan
+from bloomery.plan.detectable import Detectable
 from bloomery.plan.runs import PlannedRun
 
 
@@ -66,6 +67,17 @@ def runs_table(runs: Sequence[PlannedRun]) -> Table:
     for run in runs:
         number = f"at most {run.cells}" if run.at_most else str(run.cells)
         table.add_row(run.stage, run.party, number, run.why)
+    return table
+
+
+def detectable_table(found: Sequence[Detectable]) -> Table:
+    """What the items of each gate can tell apart."""
+    table = Table(title="what the gates can tell apart", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("stage", "condition", "items", "smallest difference", "which means"):
+        table.add_column(column, justify="right" if column in ("items", "smallest difference") else "left")
+    for one in found:
+        words = f"{'at most ' if one.at_most else ''}{100 * one.difference:.1f} points"
+        table.add_row(one.stage, one.condition, f"{one.items:,}", words, one.means)
     return table
 
 

@@ -200,6 +200,41 @@ def claims(
     print_claims(runs, system=system, verdict=status, as_json=json, write=write)
 
 
+@app.command(name="eval")
+def evaluate(
+    run: RunArgument,
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            "--suite", metavar="NAME[:OPTIONS]", help="A suite of the plan, or a kind of suite. May be repeated."
+        ),
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="RUN", help="Another run, or control, arm:X, baseline:X of this one."),
+    ] = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="Whose model; without it the last promoted.")] = None,
+    who: Annotated[str, typer.Option("--who", help="candidate, control, arm:X or baseline:X.")] = "candidate",
+    set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the suites. May be repeated.")
+    ] = None,
+    device: DeviceOption = "cpu",
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, callback=_threads, help="Threads for the CPU; 0: as the run had.")
+    ] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what was measured before.")] = False,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+) -> None:
+    """Judge a finished run's models with any suite. Exploratory: stored with the run, part of no verdict."""
+    from bloomery.cli import evaluating
+
+    evaluating.evaluate(
+        run, suite, runs, against=against, stage=stage, who=who, changes=set or [], device=device, threads=threads,
+        again=again, as_json=json,
+    )  # fmt: skip
+
+
 @app.command()
 def report(run: RunArgument, runs: RunsOption = RUNS) -> None:
     """Write a run's report again: one HTML page and its Markdown twin."""
@@ -237,6 +272,22 @@ def generate(
     from bloomery.cli import machine
 
     machine.generate(model, prompt, tokens, temperature, top_p, seed, runs)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a model folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; not there yet, or empty.")],
+    to: Annotated[str, typer.Option("--to", help="safetensors, or hf for AutoModelForCausalLM.")],
+    stage: Annotated[str | None, typer.Option("--stage", help="Whose model; without it the last promoted.")] = None,
+    who: Annotated[str, typer.Option("--who", help="candidate, control or arm:X.")] = "candidate",
+    seed: Annotated[int | None, typer.Option("--seed", help="Of which seed; without it the first.")] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Write a trained model for use elsewhere: plain safetensors, or a folder that transformers loads."""
+    from bloomery.cli import exporting
+
+    exporting.export(model, folder, to, runs, stage=stage, who=who, seed=seed)
 
 
 @app.command()

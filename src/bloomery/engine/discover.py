@@ -31,6 +31,10 @@ SUITES = {
     "generation": "bloomery.stages.suites:Generation",
     "lmeval": "bloomery.stages.lmeval:LmEval",
     "builtin": "bloomery.stages.builtin:Builtin",
+    "calibration": "bloomery.stages.calibrating:Calibration",
+    "refusal": "bloomery.stages.refusing:Refusal",
+    "system": "bloomery.stages.system:System",
+    "contamination": "bloomery.stages.contamination:Contamination",
 }
 CODECS = {
     "float": "bloomery.stages.codecs:float_codec",

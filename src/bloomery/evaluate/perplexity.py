@@ -157,7 +157,7 @@ def _stream(tokens: TokenFile, index: int) -> NDArray[np.int64]:
     return np.concatenate(([tokens.end_of_document], tokens.document(index))).astype(np.int64)
 
 
-def _batches(
+def batches(
     tokens: TokenFile, chosen: list[int], context: int, stride: int, batch_tokens: int
 ) -> Iterator[tuple[Int[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]]:
     """Inputs, targets, and the slot of the document that a position is scored for (-1: not scored)."""
@@ -196,7 +196,7 @@ def _score_with_model(
     model.eval()
     try:
         with torch.inference_mode():
-            for inputs, targets, slots in _batches(tokens, chosen, context, stride, batch_tokens):
+            for inputs, targets, slots in batches(tokens, chosen, context, stride, batch_tokens):
                 scored = slots >= 0
                 hidden = model(inputs.to(device), project=False).hidden[scored.to(device)]
                 losses = torch.cat(
@@ -224,7 +224,7 @@ def _score_windows(
 ) -> list[float]:
     sums = torch.zeros(len(chosen), dtype=torch.float64)
     with torch.inference_mode():
-        for inputs, targets, slots in _batches(tokens, chosen, context, stride, batch_tokens):
+        for inputs, targets, slots in batches(tokens, chosen, context, stride, batch_tokens):
             scored = slots >= 0
             found = scorer.logprobs(inputs.to(device)).cpu().gather(2, targets[:, :, None])[:, :, 0]
             sums.index_add_(0, slots[scored], -found[scored].double())

@@ -23,6 +23,7 @@ from bloomery.plan import (
     check_wildcards,
 )
 from bloomery.plan.catalogue import Catalogue
+from bloomery.plan.detectable import Detectable, detectable
 from bloomery.plan.load import Loaded
 from bloomery.plan.look import Look, Note
 from bloomery.plan.runs import PlannedRun, planned_runs
@@ -45,6 +46,8 @@ class Report:
     """The largest number of walks: one, and one for every use of every rule, in every cycle of a loop."""
     runs: tuple[PlannedRun, ...] = ()
     """What the first walk trains and fits, and why; empty where there are problems."""
+    detectable: tuple[Detectable, ...] = ()
+    """What the gates' items can tell apart, where that can be said before anything runs."""
 
     @property
     def runnable(self) -> bool:
@@ -76,6 +79,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
         ),
         walks_bound=largest_number_of_walks(loaded.plan.stages),
         runs=() if problems else planned_runs(loaded),
+        detectable=() if problems else detectable(look),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from bloomery.plan import metrics
 from bloomery.plan.look import Asked, Look, Placed
+from bloomery.plan.schema import Condition
 
 _SHARES = ("accuracy", "_rate", "_share", "survival", "retention")
 """Endings of quantities that are proportions of items."""
@@ -44,14 +45,25 @@ def check(look: Look, found: Asked, placed: Placed) -> None:
         pairs = "pairs of seeds" if condition.relative_to is not None else "seeds"
         what = f"{condition.metric} has no items, and an interval over {pairs} needs {_FEWEST_SEEDS}; there are {seeds}"
         look.warn((*found.path, "confidence"), what, "without `confidence`, or with more seeds")
-    suite = look.plan.suites.get(source)
-    quantity = metrics.base(condition.metric).rpartition("/")[2]
-    if suite is None or suite.items is None or condition.relative_to is not None or not quantity.endswith(_SHARES):
+    items = share_items(look, condition)
+    if items is None or condition.relative_to is not None:
         return
     needed = items_needed(float(condition.value), error, upper=condition.op in ("<", "<="))
-    if needed is not None and suite.items < needed:
-        what = f"even a perfect result on {suite.items} items cannot clear {condition.value:g}; it takes {needed}"
+    if needed is not None and items < needed:
+        what = f"even a perfect result on {items} items cannot clear {condition.value:g}; it takes {needed}"
         look.warn((*found.path, "value"), what, f"suites.{source}.items: {needed}, or a lower confidence")
+
+
+def share_items(look: Look, condition: Condition) -> int | None:
+    """How many items a share is judged on, where the plan or the suite's kind says so; None for what is no share."""
+    suite = look.plan.suites.get(metrics.source(condition.metric))
+    if suite is None or not metrics.base(condition.metric).rpartition("/")[2].endswith(_SHARES):
+        return None
+    if suite.items is not None:
+        return suite.items
+    kind = look.catalogue.suites().get(suite.kind)
+    default = kind.config_model().model_fields.get("items") if kind is not None else None
+    return default.default if default is not None and isinstance(default.default, int) else None
 
 
 def _any_seed(look: Look, found: Asked, placed: Placed) -> None:

@@ -27,6 +27,7 @@ SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("passage", "Cycles, optional and skipped stages", passage.passed_over),
     ("curves", "Learning curves", evidence.learning),
     ("results", "Measured results", evidence.results),
+    ("exploratory", "Exploratory evaluations", record.exploratory),
     ("size", "Size and compute", evidence.size),
     ("budget", "Budget", evidence.budget),
     ("samples", "Samples", record.samples),

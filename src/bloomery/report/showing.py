@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloomery.report import answers, arms, cycles, passage, sweeps
+from bloomery.report import answers, arms, cycles, evaluations, passage, sweeps
 from bloomery.report.grid import Grid
 from bloomery.report.view import RunView
 
@@ -13,5 +13,5 @@ def grids(view: RunView) -> tuple[Grid, ...]:
         if (attempt := stage.shown) is not None:
             found += [arms.arm_grid(view, stage, attempt), sweeps.sweep_grid(view, stage, attempt)]
     found += [cycles.cycle_grid(loop) for loop in view.loops]
-    found += [passage.not_promoted_grid(view), passage.skipped_grid(view)]
+    found += [passage.not_promoted_grid(view), passage.skipped_grid(view), evaluations.evaluation_grid(view)]
     return tuple(grid for grid in found if grid is not None)

@@ -8,9 +8,10 @@ says of a stage (its arms, its own control, its place in a loop) stands beside i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bloomery.engine.exploratory import Evaluation, read_evaluations
 from bloomery.errors import ArtifactError
 from bloomery.measure import Measurement, Tally
 from bloomery.plan.cast import ARM, CANDIDATE, CONTROL
@@ -213,6 +214,8 @@ class RunView:
     """In the order of the plan; those that no run has answered included."""
     spent_by: Mapping[tuple[str, str], Facts] = field(default_factory=dict[tuple[str, str], Facts])
     """{(stage, who): amounts}, over all attempts; trials of a sweep by their own names."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Asked after the run, oldest first: exploratory, part of no verdict."""
 
     @staticmethod
     def read(run_folder: Path) -> RunView:
@@ -237,7 +240,8 @@ class RunView:
             return next((f"{file}:{number}" for number, line in enumerate(lines, start=1) if line is event), str(file))
 
         try:
-            return replay(run_folder, events, plan_of(events, run_folder), place)
+            view = replay(run_folder, events, plan_of(events, run_folder), place)
+            return replace(view, evaluations=read_evaluations(run_folder))
         except FAULTS as error:
             found, expected = f"holds events that do not go together ({error})", "events as Bloomery writes them"
             raise ArtifactError(str(file), found, expected, "restore it from a backup") from error

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
@@ -27,6 +27,11 @@ class PerplexitySettings(Frozen):
     context: int = Field(default=128, ge=2)
     items: int | None = Field(default=None, ge=1)
     """At most this many documents."""
+    normalised: float | None = Field(default=None, gt=0)
+    """Refuse a scorer whose probabilities do not sum to one within this: 1e-9."""
+    bootstrap: Literal["document"] | None = None
+    """document: the interval shown is the percentile bootstrap's over documents, instead of the linearised one. Gates
+    compare item by item either way."""
 
 
 class Perplexity:
@@ -59,9 +64,19 @@ class Perplexity:
             scorer = models.load_model(model.path, device=device)
             models.check_tokenizer(model.path, Prepared.open(data).tokenizer)
         part = Prepared.open(data).part(config.data)
+        if config.normalised is not None:
+            from bloomery.evaluate.normalised import check_normalised
+
+            check_normalised(scorer, part, config.normalised, device=device)
         result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
         items, count = result.items(), len(result.loss_sums)
         interval = items_interval([items]) if count > 1 else None
+        if config.bootstrap == "document":
+            import numpy as np
+
+            from bloomery.evaluate.resample import bootstrap_interval, ratio
+
+            interval = bootstrap_interval(np.array([items.sums, items.weights]).T, ratio)
         return SuiteResult(
             (
                 Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),

@@ -8,12 +8,20 @@ from typing import Any
 
 from bloomery.report import markup as html
 from bloomery.report import story, table, wording
+from bloomery.report.evaluations import evaluation_grid
 from bloomery.report.facts import Cell, Sample
 from bloomery.report.markup import Markup, facts, join, tag
+from bloomery.report.sections.choices import table as table_of
 from bloomery.report.view import RunView, StageView
 
 MOST_EVENTS = 400
 MOST_SAMPLES = 24
+
+
+def exploratory(view: RunView) -> Markup | None:
+    """What was judged after the run, if anything."""
+    grid = evaluation_grid(view)
+    return None if grid is None else table_of(grid, "wide")
 
 
 def samples(view: RunView) -> Markup | None:
