@@ -231,12 +231,21 @@ def generate(
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.95,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="0: all.")] = 0,
+    min_p: Annotated[float, typer.Option("--min-p", min=0.0, max=1.0)] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option("--repetition-penalty", help="1: none.")] = 1.0,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="The text ends before it. May be repeated.")
+    ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Let a trained model go on with a text."""
     from bloomery.cli import machine
 
-    machine.generate(model, prompt, tokens, temperature, top_p, seed, runs)
+    machine.generate(
+        model, prompt, runs, max_tokens=tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
+        repetition_penalty=repetition_penalty, stop=tuple(stop or ()), seed=seed,
+    )  # fmt: skip
 
 
 @app.command()
