@@ -10,7 +10,7 @@ characters are not taken. Ids that the tokenizer does not have are never taken. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,7 +43,9 @@ class Piece:
     text: str
     choices: tuple[Choice, ...] = ()
     finish: str | None = None
-    """stop: the model or a stop string ended the text; length: max_tokens did; None: it goes on."""
+    """Why the text ends here: `stop` by the model or a stop string, `length` by max_tokens; None: it goes on."""
+    taken: int = 1
+    """Tokens: 0 where end_of_document ended the text."""
 
 
 class Vocabulary:
@@ -101,7 +103,7 @@ class Writing:
         own = None if sampling.logprobs is None else torch.log_softmax(logits.double(), dim=0)
         token = self._choose(logits)
         if token == tokenizer.end_of_document:
-            return self._ended("stop", self._showing.end())
+            return replace(self._ended("stop", self._showing.end()), taken=0)
         self.tokens.append(token)
         if self._seen is not None:
             self._seen[token] = True

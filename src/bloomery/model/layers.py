@@ -139,10 +139,9 @@ def positions(
 ) -> Positions:
     """Rotation angles position * theta^(-j / h), j < h (Su et al. 2021), for `tokens` positions from `first` on."""
     if isinstance(first, Tensor):
-        longest = int(first.max())
-        cosine, sine = _turns(longest + tokens, head_width // 2, theta, 0, device, dtype)
-        at = first[:, None, None] + torch.arange(tokens, device=device)
-        return Positions(cosine[at], sine[at], longest, window, segments, first)
+        at = first[:, None, None, None] + torch.arange(tokens, device=device)[:, None]
+        angle = at * _frequencies(head_width // 2, theta, device)
+        return Positions(angle.cos().to(dtype), angle.sin().to(dtype), int(first.max()), window, segments, first)
     cosine, sine = _turns(tokens, head_width // 2, theta, first, device, dtype)
     return Positions(cosine, sine, first, window, segments)
 
@@ -157,9 +156,13 @@ def _turns(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine [tokens half]. An operator of its own, since torch.compile would otherwise put float64 sines into
     every kernel that turns something: a fifth of the compiled step on CPU."""
-    frequency = theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
-    angle = torch.arange(first, first + tokens, device=device, dtype=torch.float64)[:, None] * frequency
+    at = torch.arange(first, first + tokens, device=device, dtype=torch.float64)
+    angle = at[:, None] * _frequencies(half, theta, device)
     return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def _frequencies(half: int, theta: float, device: torch.device) -> Tensor:
+    return theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
 
 
 @_turns.register_fake
