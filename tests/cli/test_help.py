@@ -7,7 +7,7 @@ from support.command import Command
 
 VERBS = (
     "plans", "check", "budget", "schema", "register", "run", "status", "runs", "show", "compare", "claims", "report",
-    "verify-resume", "generate", "doctor",
+    "verify-resume", "generate", "serve", "doctor",
 )  # fmt: skip
 
 
