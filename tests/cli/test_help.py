@@ -7,7 +7,7 @@ from support.command import Command
 
 VERBS = (
     "plans", "check", "budget", "schema", "register", "run", "status", "runs", "show", "compare", "claims", "report",
-    "eval", "verify-resume", "generate", "export", "doctor",
+    "eval", "verify-resume", "generate", "serve", "export", "doctor",
 )  # fmt: skip
 
 

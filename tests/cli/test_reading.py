@@ -112,6 +112,20 @@ def test_generate_goes_on_with_a_text(here: Path, bloomery: Command) -> None:
     assert "pretrain" in wrong.err
 
 
+def test_generate_stops_and_limits(here: Path, bloomery: Command) -> None:
+    arguments = ["generate", "tiny", "--prompt", "the furnace", "--tokens", "30", "--seed", "3"]
+    whole = bloomery(*arguments).out.removesuffix("\n")
+    stop = whole[len("the furnace") + 9 :][:2]
+    at = whole.index(stop, len("the furnace"))
+    assert bloomery(*arguments, "--stop", stop).out == whole[:at] + "\n"
+    greedy = bloomery(*arguments, "--temperature", "0").out
+    assert bloomery(*arguments, "--top-k", "1").out == bloomery(*arguments, "--min-p", "1").out == greedy
+    assert bloomery(*arguments, "--temperature", "0", "--repetition-penalty", "1.5").out != greedy
+    wrong = bloomery(*arguments, "--repetition-penalty", "0")
+    assert wrong.code == 2
+    assert "a penalty of more than 0" in wrong.err
+
+
 def test_a_damaged_model_is_one_clear_error(done: Path, bloomery: Command, tmp_path: Path) -> None:
     shutil.copytree(done / "runs", "runs")
     weights = tmp_path / "runs/test/tiny/pretrain/1/candidate-seed0/model/model.safetensors"

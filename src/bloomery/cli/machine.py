@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bloomery.cli.reading import find_run
 from bloomery.errors import ArtifactError
 
 
-def generate(name: str, prompt: str, tokens: int, temperature: float, top_p: float, seed: int, root: Path) -> None:
-    from bloomery.evaluate.sample import generate as sample
+def generate(name: str, prompt: str, root: Path, **wishes: Any) -> None:
+    """`wishes`: fields of evaluate.sampling.Sampling. Text is printed as it comes."""
+    from bloomery.evaluate.sample import stream
+    from bloomery.evaluate.sampling import Sampling
     from bloomery.stages import models
 
-    folder = _model_folder(name, root)
+    sampling = Sampling(**wishes)
+    folder = model_folder(name, root)
     model, tokenizer = models.load_model(folder), models.tokenizer_of(folder)
-    text = sample(model, tokenizer, prompt, max_tokens=tokens, temperature=temperature, top_p=top_p, seed=seed)
-    print(prompt + text)
+    print(prompt, end="", flush=True)
+    for piece in stream(model, tokenizer, prompt, sampling):
+        print(piece.text, end="", flush=True)
+    print()
 
 
-def _model_folder(name: str, root: Path) -> Path:
+def model_folder(name: str, root: Path) -> Path:
     """A model folder as given, or the candidate's of the last stage (or the one named) of a run, first seed."""
     if (Path(name) / "model.json").exists():
         return Path(name)

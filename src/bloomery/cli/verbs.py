@@ -266,12 +266,48 @@ def generate(
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.95,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="0: all.")] = 0,
+    min_p: Annotated[float, typer.Option("--min-p", min=0.0, max=1.0)] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option("--repetition-penalty", help="1: none.")] = 1.0,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="The text ends before it. May be repeated.")
+    ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Let a trained model go on with a text."""
     from bloomery.cli import machine
 
-    machine.generate(model, prompt, tokens, temperature, top_p, seed, runs)
+    machine.generate(
+        model, prompt, runs, max_tokens=tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p,
+        repetition_penalty=repetition_penalty, stop=tuple(stop or ()), seed=seed,
+    )  # fmt: skip
+
+
+@app.command()
+def serve(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, RUN/STAGE, or model folders.")],
+    host: Annotated[str, typer.Option("--host", help="127.0.0.1: this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="BLOOMERY_API_KEY", help="Ask clients for it; better set in the environment."),
+    ] = None,
+    slots: Annotated[int, typer.Option("--slots", min=1, max=1024, help="Texts of a model written at once.")] = 16,
+    queue: Annotated[int, typer.Option("--queue", min=0, help="Texts that may wait; beyond them 429.")] = 64,
+    context: Annotated[
+        int, typer.Option("--context", min=2, help="Tokens of a prompt and its answer, at most.")
+    ] = 2048,
+    max_body: Annotated[int, typer.Option("--max-body", min=1, help="Bytes of a request, at most.")] = 2**20,
+    grace: Annotated[int, typer.Option("--grace", min=0, help="Seconds for begun answers when told to stop.")] = 10,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 0,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Serve trained models over HTTP, as OpenAI's API does, with a page to try them by hand."""
+    from bloomery.cli import serving
+
+    limits = serving.Limits(slots=slots, queue=queue, context=context, max_body=max_body, grace_seconds=grace)
+    serving.serve(names, host, port, api_key, limits, device, threads, runs)
 
 
 @app.command()

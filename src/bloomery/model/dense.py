@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bloomery.errors import TrainingError
 from bloomery.measure import Group, Tally
+from bloomery.model.cache import Cache, CacheRows
 from bloomery.model.config import DenseConfig, total
 from bloomery.model.interface import LanguageModel, Output, Scale, Sharing
 from bloomery.model.layers import (
@@ -33,14 +33,6 @@ from bloomery.model.layers import (
     RMSNorm,
     positions,
 )
-
-
-@dataclass(slots=True)
-class Cache:
-    """Keys and values of every layer [b m length d], and how many positions are filled."""
-
-    layers: list[tuple[Tensor, Tensor]]
-    filled: int = 0
 
 
 class Block(nn.Module):
@@ -149,12 +141,16 @@ class Transformer(LanguageModel):
         return Cache([(empty(), empty()) for _ in range(self.config.layers)])
 
     def fork(self, state: Cache, *, batch: int, keep: int, room: int) -> Cache:
+        assert isinstance(state.filled, int)
         assert keep <= state.filled
         copy = self.initial_state(batch, keep + room)
         for new, old in zip(copy.layers, state.layers, strict=True):
             for mine, theirs in zip(new, old, strict=True):
                 mine[:, :, :keep] = theirs[:, :, :keep]
         return Cache(copy.layers, keep)
+
+    def rows(self, slots: int, length: int) -> CacheRows:
+        return CacheRows(self.initial_state(slots, length))
 
     def scales(self) -> dict[str, Scale]:
         out = {"embedding": Scale("embedding", self.config.width**-0.5, decay=True, matrix=False)}

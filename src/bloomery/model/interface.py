@@ -53,6 +53,29 @@ class Scale:
     """A two-dimensional map between features: Muon may take it."""
 
 
+class Rows(Protocol):
+    """Sequences of different lengths in one cache. Rows are numbered from 0 without a gap."""
+
+    slots: int
+    length: int
+
+    def add(self, state: State) -> None:
+        """A further row: what a forward pass over one sequence has left."""
+        ...
+
+    def drop(self, row: int) -> None:
+        """End a row; the last one takes its number."""
+        ...
+
+    def state(self) -> State:
+        """Of all rows, for a forward pass over one token (or as many) of each."""
+        ...
+
+    def update(self, state: State) -> None:
+        """What that pass has left."""
+        ...
+
+
 class LanguageModel(nn.Module, ABC):
     """A next-token model. Parameters are float32 masters; `compute_dtype` is what the matrix products run in."""
 
@@ -91,6 +114,12 @@ class LanguageModel(nn.Module, ABC):
         """`batch` states of their own, each as that of the one sequence of `state` after its first `keep` tokens, with
         room for `room` tokens more. `state` stays as it is. Under `snapshot` keep is always all that was read."""
         raise NotImplementedError(f"{type(self).__name__} says sharing = {self.sharing!r} but has no fork")
+
+    def rows(self, slots: int, length: int) -> Rows | None:
+        """A cache of up to `slots` sequences of up to `length` tokens each, for batches whose rows come and go.
+
+        None: this model has none, and writes one text at a time."""
+        return None
 
     @abstractmethod
     def scales(self) -> dict[str, Scale]:

@@ -114,13 +114,16 @@ class RMSNorm(nn.Module):
 class Positions:
     """What attention has to know about where tokens stand; made once per forward pass, shared by all layers."""
 
-    cosine: Float[Tensor, "t h"]
-    sine: Float[Tensor, "t h"]
-    """h is half the head width; entry j belongs to the pair of features (j, j + h), as in the published Llama code."""
+    cosine: Float[Tensor, "*b t h"]
+    sine: Float[Tensor, "*b t h"]
+    """h is half the head width; entry j belongs to the pair of features (j, j + h), as in the published Llama code.
+    [b 1 t h] where every row has positions of its own."""
     first: int
     """Position of the first query: what stands before it comes from the cache."""
     window: int | None
     segments: Int[Tensor, "b t"] | None
+    rows: Int[Tensor, " b"] | None = None
+    """The same for every row of a cache of rows of different lengths; `first` is then the largest of them."""
 
 
 def positions(
@@ -129,12 +132,16 @@ def positions(
     theta: float,
     *,
     device: torch.device,
-    first: int = 0,
+    first: int | Int[Tensor, " b"] = 0,
     window: int | None = None,
     segments: Int[Tensor, "b t"] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Positions:
     """Rotation angles position * theta^(-j / h), j < h (Su et al. 2021), for `tokens` positions from `first` on."""
+    if isinstance(first, Tensor):
+        at = first[:, None, None, None] + torch.arange(tokens, device=device)[:, None]
+        angle = at * _frequencies(head_width // 2, theta, device)
+        return Positions(angle.cos().to(dtype), angle.sin().to(dtype), int(first.max()), window, segments, first)
     cosine, sine = _turns(tokens, head_width // 2, theta, first, device, dtype)
     return Positions(cosine, sine, first, window, segments)
 
@@ -149,9 +156,13 @@ def _turns(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine [tokens half]. An operator of its own, since torch.compile would otherwise put float64 sines into
     every kernel that turns something: a fifth of the compiled step on CPU."""
-    frequency = theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
-    angle = torch.arange(first, first + tokens, device=device, dtype=torch.float64)[:, None] * frequency
+    at = torch.arange(first, first + tokens, device=device, dtype=torch.float64)
+    angle = at[:, None] * _frequencies(half, theta, device)
     return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def _frequencies(half: int, theta: float, device: torch.device) -> Tensor:
+    return theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
 
 
 @_turns.register_fake
@@ -181,7 +192,8 @@ def attend(
     """Causal attention of the last q of k tokens. `query` is already divided by sqrt(d). n is a multiple of m:
     query heads n*m..., share a key head (grouped-query attention). Heads are joined in the result."""
     batch, heads, queries, width = query.shape
-    causal = queries == key.shape[2] and where.window is None and where.segments is None
+    plain = where.window is None and where.segments is None and where.rows is None
+    causal = plain and queries == key.shape[2]
     if causal and by_hand(query):
         groups = batch * key.shape[1]
         stacked = query.reshape(groups, heads // key.shape[1], queries, width)
@@ -208,13 +220,16 @@ def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, where: Position
     blocks = []
     for start in range(0, queries, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, queries)
-        first_key = 0 if where.window is None else max(0, offset + start + 1 - where.window)
-        last_key = offset + stop
+        first_key, last_key = 0, offset + stop
+        if where.rows is not None:
+            last_key = key.shape[2]
+        elif where.window is not None:
+            first_key = max(0, offset + start + 1 - where.window)
         part = query[:, :, start:stop].reshape(batch * heads // shared, shared * (stop - start), width)
         keys = key[:, :, first_key:last_key].flatten(0, 1)
         values = value[:, :, first_key:last_key].flatten(0, 1)
         scores = torch.bmm(part, keys.transpose(1, 2)).view(batch, heads, stop - start, last_key - first_key)
-        if stop - start > 1 or where.window is not None or where.segments is not None:
+        if stop - start > 1 or where.window is not None or where.segments is not None or where.rows is not None:
             seen = visible(where, start, stop, first_key, last_key, query.device)
             scores = scores.masked_fill(~seen, -math.inf)
         weights = torch.softmax(scores, dim=-1, dtype=statistics).to(value.dtype)
@@ -227,11 +242,14 @@ def visible(
     where: Positions, start: int, stop: int, first_key: int, last_key: int, device: torch.device
 ) -> Bool[Tensor, "..."]:
     """Which of the keys [first_key, last_key) each of the queries [start, stop) sees: [q k], or [b 1 q k] with
-    segments.
+    segments or rows.
 
-    Queries are counted from `where.first`, keys from the beginning of the cache.
+    Queries are counted from `where.first` or their row's, keys from the beginning of the cache.
     """
-    at = torch.arange(where.first + start, where.first + stop, device=device)[:, None]
+    if where.rows is None:
+        at = torch.arange(where.first + start, where.first + stop, device=device)[:, None]
+    else:
+        at = where.rows[:, None, None, None] + torch.arange(start, stop, device=device)[:, None]
     keys = torch.arange(first_key, last_key, device=device)[None, :]
     seen = keys <= at
     if where.window is not None:
@@ -273,7 +291,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t d"], where: Positions, cache: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """cache: this layer's keys and values [b m length d], written in place at `where.first`."""
+        """cache: this layer's keys and values [b m length d], written in place at `where.first` or `where.rows`."""
         batch, time, _ = x.shape
         query = rotate(self.query(x).view(batch, time, self.heads, self.head_width), where, self.head_width**-0.5)
         key = rotate(self.key(x).view(batch, time, self.kv_heads, self.head_width), where)
@@ -281,8 +299,14 @@ class Attention(nn.Module):
         query, key = query.to(value.dtype), key.to(value.dtype)
         if cache is not None:
             keys, values = cache
-            keys[:, :, where.first : where.first + time] = key
-            values[:, :, where.first : where.first + time] = value
+            if where.rows is None:
+                keys[:, :, where.first : where.first + time] = key
+                values[:, :, where.first : where.first + time] = value
+            else:
+                at = where.rows[:, None] + torch.arange(time, device=x.device)
+                row = torch.arange(batch, device=x.device)[:, None]
+                keys[row, :, at] = key.transpose(1, 2)
+                values[row, :, at] = value.transpose(1, 2)
             key, value = keys[:, :, : where.first + time], values[:, :, : where.first + time]
         return self.output(attend(query, key, value, where))
 
