@@ -82,9 +82,16 @@ class Remembering(Certain):
     def __init__(self, vocab: int, text: np.ndarray) -> None:
         super().__init__(vocab)
         self.text = text.astype("<u4")
+        self.known: dict[bytes, dict[int, float]] = {}
 
     def next_token(self, row: list[int]) -> dict[int, float]:
-        content, wanted = self.text.tobytes(), np.array(row, dtype="<u4").tobytes()
+        wanted = np.array(row, dtype="<u4").tobytes()
+        if wanted not in self.known:
+            self.known[wanted] = self._look_up(wanted)
+        return self.known[wanted]
+
+    def _look_up(self, wanted: bytes) -> dict[int, float]:
+        content = self.text.tobytes()
         found: Counter[int] = Counter()
         place = content.find(wanted)
         while place >= 0:
@@ -95,11 +102,13 @@ class Remembering(Certain):
         return {token: count / found.total() for token, count in found.items()}
 
     def logprobs(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Only the last eight positions and more are asked for: the rest is left even, for speed."""
         out = torch.full((*tokens.shape, self.vocab), 1e-6 / self.vocab, dtype=torch.float64)
         for number, row in enumerate(tokens.tolist()):
-            for place in range(max(0, len(row) - 100), len(row)):
-                for token, share in self.next_token(row[: place + 1]).items():
+            for place in range(len(row)):
+                known = self.next_token(row[: place + 1])
+                if not known:  # nor is it known what comes after more of it
+                    break
+                for token, share in known.items():
                     out[number, place, token] += share
         return (out / out.sum(-1, keepdim=True)).log()
 
