@@ -328,12 +328,14 @@ class Attempt:
     # Handing on
 
     def outputs(self) -> Outputs:
-        """What this attempt hands on: its inputs, overlaid with its own outputs of the same names."""
+        """What this attempt hands on: of every party that ended its inputs, overlaid with its own outputs of the same
+        names."""
         outputs = self.inputs_as_outputs()
-        for party in self.failed:
-            for by_cell in outputs.values():
-                for key in [one for one in by_cell if one[0] == party]:
-                    del by_cell[key]
+        for by_cell in outputs.values():
+            for who, seed in list(by_cell):
+                party = self.candidate if who == CANDIDATE else who
+                if party in self.failed or (party, seed) not in self.cells:
+                    del by_cell[who, seed]
         for (who, seed), cell in self.cells.items():
             if who.startswith(BASELINE):
                 continue
@@ -348,7 +350,7 @@ class Attempt:
         outputs: Outputs = {}
         for seed in self.seeds:
             for who in dict.fromkeys((CANDIDATE, *self.parties)):
-                for name, artifact in self.inputs(who, seed).items():
+                for name, artifact in self.inputs(self.candidate if who == CANDIDATE else who, seed).items():
                     outputs.setdefault(name, {})[who, seed] = artifact
         return outputs
 
