@@ -8,9 +8,10 @@ import pytest
 
 from bloomery.engine.stage import StageContext, StageResult
 from bloomery.errors import ArtifactError, NonFinite, TrainingError
-from support.furnace import TOKENS_A_STEP, Bench, Grow, below, grown, loss_of, stage
+from support.furnace import TOKENS_A_STEP, Bench, Grow, below, grown, loss_of, stage, write_value
 
 CONTROL = {"twin": "dense"}
+MEAN = "baseline:mean"
 
 
 @pytest.fixture
@@ -144,6 +145,32 @@ def test_a_baseline_is_fitted_on_the_tokens_of_the_stage_that_read_them(bench: B
     ran = bench.launch()
     assert ran.furnace.mean.read == [list(range(5)), list(range(200, 205))]
     assert ran.value("judge", who="baseline:mean", seed=2) == 202
+
+
+def test_a_baseline_knows_the_arm_whose_model_was_taken(bench: Bench) -> None:
+    arms = {"long": {"set": {"steps": 5}}, "short": {"set": {"steps": 2}}}
+    bench.write(
+        stage("split", arms=arms),
+        stage("next", needs={"model": "split@short"}, config={"steps": 1}, gate=[below(99, relative_to=MEAN)]),
+        baselines={"mean": {"kind": "mean"}},
+    )
+    assert bench.launch().furnace.mean.read == [[0, 1, 0]]
+
+
+def test_a_baseline_does_not_know_what_was_rolled_back(bench: Bench) -> None:
+    write_value(bench.root / "given", 5)
+    trial: dict[str, Any] = {"gate": [below(0.001)], "optional": True}
+    bench.write(
+        stage("foreign", needs={"model": "inputs.base"}, config={"steps": 5}, **trial),
+        stage("next", needs={"model": "foreign"}, config={"steps": 1}, gate=[below(99, relative_to=MEAN)]),
+        stage("two", config={"steps": 4}),
+        stage("split", needs={"model": "next"}, arms={"a": {"needs": {"model": "two"}}}, **trial),
+        stage("last", needs={"model": "split"}, config={"steps": 2}, gate=[below(99, relative_to=MEAN)]),
+        inputs={"base": {"folder": "given"}}, baselines={"mean": {"kind": "mean"}},
+    )  # fmt: skip
+    ran = bench.launch()
+    assert ran.furnace.mean.read == [[0], [0, 1, 2, 3, 0, 1]]
+    assert ran.value("last") == grown(1, 0, 2, start=grown(1, 0, 4))
 
 
 # Rules

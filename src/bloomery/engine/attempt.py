@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from bloomery.engine.choosing import choose
 from bloomery.engine.evaluations import declared_by_suites
 from bloomery.engine.evidence import Cast
 from bloomery.engine.executing import Order, Result, Wanted
-from bloomery.engine.fitting import fit_baseline
+from bloomery.engine.fitting import Maker, fit_baseline
 from bloomery.engine.handing import Outputs, share, wanted
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Session
@@ -43,10 +44,11 @@ class Attempt:
     plan: Plan
     stage: StageSpec
     handed: Mapping[str, Outputs]
+    """What earlier stages have handed on, and what loops hold, as this attempt finds it."""
     continue_attempts: Mapping[str, int] = field(default_factory=dict[str, int])
     """{stage: attempt}, by rules that say `from: checkpoint`: whose final training states a stage goes on from."""
-    earlier: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
-    """{stage: its attempt in this walk}; of a loop, the attempt whose model it holds."""
+    makers: Mapping[Path, Maker] = field(default_factory=dict[Path, Maker])
+    """{folder of a model: who made it}, of the attempts before this one."""
     number: int = 0
     fingerprint: str = ""
     cells: dict[tuple[str, int], Cell] = field(default_factory=dict[tuple[str, int], Cell])
@@ -326,6 +328,14 @@ class Attempt:
         )
 
     # Handing on
+
+    def made(self) -> dict[Path, Maker]:
+        """{folder of a model: its maker}, of every party that ended."""
+        return {
+            models["model"].path: Maker(self, who, seed)
+            for (who, seed), cell in self.cells.items()
+            if not who.startswith(BASELINE) and "model" in (models := cell.artifacts(self.session.folder))
+        }
 
     def outputs(self) -> Outputs:
         """What this attempt hands on: of every party that ended its inputs, overlaid with its own outputs of the same
