@@ -117,6 +117,20 @@ def test_an_arm_that_breaks_is_missing_and_does_not_end_the_stage(bench: Bench) 
     assert ran.verdicts() == [("split", 1, "missing")]
 
 
+def test_the_looks_of_an_arm_before_it_broke_are_no_result_of_it(bench: Bench) -> None:
+    """Else the candidate would be better than an arm that was not done."""
+    arms = {"a": {}, "b": arm(breaks_at=2, gain=9)}
+    metrics = ("grow/loss", "grow/loss/min", "grow/loss/tokens_to_reference")
+    bench.write(
+        stage("split", config={"steps": 9}, arms=arms,
+              gate=[*(below(99, metric, relative_to="arm:b") for metric in metrics),
+                    {"metric": "train/non_finite", "of": "arm:b", "op": "==", "value": 1}])
+    )  # fmt: skip
+    conditions = bench.launch().told("verdict")[0]["conditions"]
+    assert [one["status"] for one in conditions] == ["missing", "missing", "missing", "pass"]
+    assert "arm:b broke" in conditions[0]["note"]
+
+
 def test_a_candidate_that_breaks_ends_the_attempt(bench: Bench) -> None:
     rule = {"name": "softer", "when": [{"metric": "train/non_finite", "op": ">", "value": 0}],
             "set": {"steps": 1}, "because": "fewer steps"}  # fmt: skip

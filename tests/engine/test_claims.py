@@ -143,3 +143,13 @@ def test_how_many_items_would_decide() -> None:
     needed = int(more_evidence(few).split()[1].replace(",", ""))
     assert judged(needed + needed % 2 + 4).status == "pass"
     assert judged(int(0.9 * needed) // 2 * 2).status == "inconclusive"
+
+
+def test_a_candidate_that_broke_supports_nothing_but_that_it_broke(bench: Bench) -> None:
+    bench.write(
+        stage("only", config={"breaks_at": 2, "steps": 6}),
+        claims=[claim("good", below(60, "grow/loss", of="stage:only")),
+                claim("broke", {"of": "stage:only", "metric": "train/non_finite", "op": "==", "value": 1})],
+    )  # fmt: skip
+    ran = bench.launch()
+    assert answers(ran) == {"good": "undecided", "broke": "supported"}

@@ -86,7 +86,8 @@ class Attempt:
     @property
     def cast(self) -> Cast:
         """Who took part, for the judge."""
-        return Cast(self.candidate, cast.arms(self.stage) if self.stage.arms else ())
+        arms = cast.arms(self.stage) if self.stage.arms else ()
+        return Cast(self.candidate, arms, frozenset(self.failed))
 
     def config(self, who: str, swept: Patch | None = None) -> BaseModel:
         """A party's settings, with its chosen swept values or with these."""
