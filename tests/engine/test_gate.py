@@ -178,6 +178,20 @@ def test_seeds_that_there_must_be() -> None:
 # Confidence
 
 
+@pytest.mark.parametrize(("op", "value", "status"), [("<", 1.0, "missing"), ("<", 0.5, "fail"), (">", 0.5, "pass")])
+def test_a_mean_with_a_seed_that_never_got_there_is_more_than_it_seems(op: str, value: float, status: str) -> None:
+    """Seed 0 needs a tenth of the control's tokens; seed 1 read as many as its control and was not there: its ratio is
+    above 1, and so the mean above 0.55, but by how much nobody knows."""
+
+    def look(value: float, who: str, seed: int, tokens: int) -> Measurement:
+        return loss(value, seed, who, step=tokens, tokens=tokens)
+
+    looks = [look(1.5, "candidate", 0, 10), look(1.5, "candidate", 0, 100), look(2.5, "candidate", 1, 100)]
+    looks += [look(2.0, "control", seed, 100) for seed in (0, 1)]
+    asked = condition(metric="text/loss/tokens_to_reference", relative_to="control", op=op, value=value)
+    assert one(asked, looks).status == status
+
+
 def test_a_share_of_n_needs_as_many_as_wilson_says() -> None:
     declared = {"safety/block_rate": Emitted("share", "higher")}
     gate = condition(metric="safety/block_rate", op=">=", value="98%", confidence="95%")
