@@ -140,26 +140,26 @@ class Attempt:
         )  # fmt: skip
 
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
-        """The last attempt's final training state, if this is to go on from it and the inputs are the same."""
+        """The last attempt's final training state, if this is to go on from it."""
         number = self._continued()
-        if number is None:
-            return None
-        cell = self.session.history.cell((self.stage.id, number, who, seed))
-        if cell is None or "state" not in cell.outputs:
-            return None
-        same = dict(cell.inputs) == {name: found.digest for name, found in self.inputs(who, seed).items()}
-        return cell.artifacts(self.session.folder)["state"] if same else None
+        cell = self._cell_of(number, who, seed) if number is not None else None
+        return cell.artifacts(self.session.folder)["state"] if cell is not None else None
 
     def _continued(self) -> int | None:
-        """The attempt to go on from, if every party and seed of it ended: if one did not, all begin anew, on equal
-        tokens."""
+        """The attempt to go on from, if every party and seed of it ended and has the same inputs now: if one has not,
+        all begin anew, on equal tokens."""
         number = self.continue_attempts.get(self.stage.id)
         if number is None:
             return None
-        ended = (
-            self.session.history.cell((self.stage.id, number, who, seed)) for seed in self.seeds for who in self.parties
-        )
-        return number if all(cell is not None and "state" in cell.outputs for cell in ended) else None
+        every = ((who, seed) for seed in self.seeds for who in self.parties)
+        return number if all(self._cell_of(number, *one) is not None for one in every) else None
+
+    def _cell_of(self, number: int, who: str, seed: int) -> Cell | None:
+        """The cell of an earlier attempt, if it left a state and its inputs are those of now."""
+        cell = self.session.history.cell((self.stage.id, number, who, seed))
+        if cell is None or "state" not in cell.outputs:
+            return None
+        return cell if dict(cell.inputs) == {name: one.digest for name, one in self.inputs(who, seed).items()} else None
 
     # Running
 
