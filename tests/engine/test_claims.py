@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bloomery.engine.budget import Ledger
 from bloomery.engine.claiming import more_evidence
 from bloomery.engine.gate import judge
 from bloomery.measure import Emitted, Items, Measurement
@@ -126,6 +127,25 @@ def test_claims_are_answered_once_however_often_the_run_is_resumed(bench: Bench)
     bench.launch()
     ran = bench.launch()
     assert len(ran.told("claim_judged")) == 1
+
+
+def test_what_a_claim_has_judged_is_spent_by_the_stage_that_it_judges(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a later launch reads it from the events; not by whichever stage came last."""
+    spent: list[str] = []
+    spend = Ledger.spend
+
+    def spy(self: Ledger, *, stage: str = "", **amounts: float) -> None:
+        spent.append(stage)
+        spend(self, stage=stage, **amounts)
+
+    monkeypatch.setattr(Ledger, "spend", spy)
+    said = claim("same", below(99, of="stage:one", relative_to="stage:two"))
+    bench.write(stage("one"), stage("two", needs={"model": "one"}), claims=[said])
+    ran = bench.launch()
+    assert [event["stage"] for event in ran.told("evaluated")] == ["one", "one"]
+    assert spent[-1] == "one"
 
 
 def test_how_many_items_would_decide() -> None:
