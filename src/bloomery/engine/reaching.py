@@ -38,9 +38,9 @@ def tokens_to_reference(
     bounds = [seed for seed, one in found.items() if one.is_bound]
     mean = exact_mean([one.told.value for one in found.values()])
     if bounds and condition.aggregate == "mean" and mean <= condition.value:
-        seeds = ", ".join(map(str, bounds))
+        never = ", ".join(map(str, bounds))
         raise Missing(
-            f"{condition.of} never got there with seed {seeds}: the mean is more than {mean:.4g}, how much is not known"
+            f"{condition.of} never got there with seed {never}: the mean is more than {mean:.4g}, how much is not known"
         )
     return Sample(alone({seed: one.told for seed, one in found.items()}), condition.as_)
 
