@@ -62,6 +62,8 @@ class Attempt:
     lost: dict[str, tuple[int, Cell]] = field(default_factory=dict[str, tuple[int, Cell]])
     """{party: (seed, the cell that failed)}, for what it measured before; of a sweep without any good value, the last
     trial."""
+    _from: tuple[int | None] | None = None
+    """What `_continued` has found."""
     failure: str | None = None
     """Why the attempt could not be carried out: the candidate's failure, or the control's."""
 
@@ -148,11 +150,12 @@ class Attempt:
     def _continued(self) -> int | None:
         """The attempt to go on from, if every party and seed of it ended and has the same inputs now: if one has not,
         all begin anew, on equal tokens."""
-        number = self.continue_attempts.get(self.stage.id)
-        if number is None:
-            return None
-        every = ((who, seed) for seed in self.seeds for who in self.parties)
-        return number if all(self._cell_of(number, *one) is not None for one in every) else None
+        if self._from is None:
+            number = self.continue_attempts.get(self.stage.id)
+            every = ((who, seed) for seed in self.seeds for who in self.parties)
+            ended = number is not None and all(self._cell_of(number, *one) is not None for one in every)
+            self._from = (number if ended else None,)
+        return self._from[0]
 
     def _cell_of(self, number: int, who: str, seed: int) -> Cell | None:
         """The cell of an earlier attempt, if it left a state and its inputs are those of now."""
