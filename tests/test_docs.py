@@ -183,7 +183,7 @@ def plain(text: str) -> dict[str, Any]:
 
 def problems_of(text: str) -> list[str]:
     report = check(load_text(text, ROOT / "README.md"), catalogue)
-    return [str(one) for one in (*report.problems, *report.not_offered, *report.not_runnable)]
+    return [str(one) for one in (*report.problems, *report.not_offered)]
 
 
 @needs_harmonic

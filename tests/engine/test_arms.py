@@ -64,6 +64,33 @@ def test_an_arm_may_have_other_inputs(bench: Bench) -> None:
     assert ran.value("split", who="arm:b") == grown(1, 0, 3, start=grown(5, 0, 3))
 
 
+def test_a_stage_that_trains_nothing_hands_on_the_model_of_its_candidate(bench: Bench) -> None:
+    bench.write(
+        stage("one"),
+        stage("two", config={"gain": 5}),
+        stage("pick", "judge", needs={"model": "one"}, arms={"a": {}, "b": {"needs": {"model": "two"}}},
+              candidate="b", gate=[below(99)]),
+        stage("next", needs={"model": "pick"}),
+    )  # fmt: skip
+    ran = bench.launch()
+    judged = next(event for event in ran.told("verdict") if event["stage"] == "pick")
+    assert judged["conditions"][0]["value"] == loss_of(grown(5, 0, 3))
+    assert ran.value("next") == grown(1, 0, 3, start=grown(5, 0, 3))
+
+
+def test_going_on_without_a_candidate_hands_nothing_on(bench: Bench) -> None:
+    """What came in is not its own result."""
+    rule = {"name": "anyway", "then": "go_on", "because": "to see"}
+    bench.write(
+        stage("one"),
+        stage("split", needs={"model": "one"}, arms={"a": arm(breaks_at=1), "b": {}}, on_fail=[rule]),
+        stage("next", needs={"model": "split"}),
+        stage("other", needs={"model": "split@b"}),
+    )
+    ran = bench.launch()
+    assert [event["stage"] for event in ran.told("stage_skipped")] == ["next", "other"]
+
+
 def test_every_other_arm_is_compared_and_never_the_candidate_with_itself(bench: Bench) -> None:
     arms = {"a": arm(gain=4), "b": arm(gain=2), "c": arm(gain=3)}
     bench.write(stage("split", arms=arms, gate=[below(0.99, relative_to="arm:*")]))
@@ -88,6 +115,20 @@ def test_an_arm_that_breaks_is_missing_and_does_not_end_the_stage(bench: Bench) 
         "arm:c": "pass",
     }
     assert ran.verdicts() == [("split", 1, "missing")]
+
+
+def test_the_looks_of_an_arm_before_it_broke_are_no_result_of_it(bench: Bench) -> None:
+    """Else the candidate would be better than an arm that was not done."""
+    arms = {"a": {}, "b": arm(breaks_at=2, gain=9)}
+    metrics = ("grow/loss", "grow/loss/min", "grow/loss/tokens_to_reference")
+    bench.write(
+        stage("split", config={"steps": 9}, arms=arms,
+              gate=[*(below(99, metric, relative_to="arm:b") for metric in metrics),
+                    {"metric": "train/non_finite", "of": "arm:b", "op": "==", "value": 1}])
+    )  # fmt: skip
+    conditions = bench.launch().told("verdict")[0]["conditions"]
+    assert [one["status"] for one in conditions] == ["missing", "missing", "missing", "pass"]
+    assert "arm:b broke" in conditions[0]["note"]
 
 
 def test_a_candidate_that_breaks_ends_the_attempt(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bloomery.engine.budget import Ledger
 from bloomery.engine.claiming import more_evidence
 from bloomery.engine.gate import judge
 from bloomery.measure import Emitted, Items, Measurement
@@ -128,6 +129,25 @@ def test_claims_are_answered_once_however_often_the_run_is_resumed(bench: Bench)
     assert len(ran.told("claim_judged")) == 1
 
 
+def test_what_a_claim_has_judged_is_spent_by_the_stage_that_it_judges(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a later launch reads it from the events; not by whichever stage came last."""
+    spent: list[str] = []
+    spend = Ledger.spend
+
+    def spy(self: Ledger, *, stage: str = "", **amounts: float) -> None:
+        spent.append(stage)
+        spend(self, stage=stage, **amounts)
+
+    monkeypatch.setattr(Ledger, "spend", spy)
+    said = claim("same", below(99, of="stage:one", relative_to="stage:two"))
+    bench.write(stage("one"), stage("two", needs={"model": "one"}), claims=[said])
+    ran = bench.launch()
+    assert [event["stage"] for event in ran.told("evaluated")] == ["one", "one"]
+    assert spent[-1] == "one"
+
+
 def test_how_many_items_would_decide() -> None:
     """The half-width falls with the square root of n: with the n that is named, the bound clears the value."""
     condition = Condition.model_validate({"metric": "m/loss", "op": "<", "value": 1.0, "confidence": 0.95})
@@ -143,3 +163,13 @@ def test_how_many_items_would_decide() -> None:
     needed = int(more_evidence(few).split()[1].replace(",", ""))
     assert judged(needed + needed % 2 + 4).status == "pass"
     assert judged(int(0.9 * needed) // 2 * 2).status == "inconclusive"
+
+
+def test_a_candidate_that_broke_supports_nothing_but_that_it_broke(bench: Bench) -> None:
+    bench.write(
+        stage("only", config={"breaks_at": 2, "steps": 6}),
+        claims=[claim("good", below(60, "grow/loss", of="stage:only")),
+                claim("broke", {"of": "stage:only", "metric": "train/non_finite", "op": "==", "value": 1})],
+    )  # fmt: skip
+    ran = bench.launch()
+    assert answers(ran) == {"good": "undecided", "broke": "supported"}

@@ -178,6 +178,20 @@ def test_seeds_that_there_must_be() -> None:
 # Confidence
 
 
+@pytest.mark.parametrize(("op", "value", "status"), [("<", 1.0, "missing"), ("<", 0.5, "fail"), (">", 0.5, "pass")])
+def test_a_mean_with_a_seed_that_never_got_there_is_more_than_it_seems(op: str, value: float, status: str) -> None:
+    """Seed 0 needs a tenth of the control's tokens; seed 1 read as many as its control and was not there: its ratio is
+    above 1, and so the mean above 0.55, but by how much nobody knows."""
+
+    def look(value: float, who: str, seed: int, tokens: int) -> Measurement:
+        return loss(value, seed, who, step=tokens, tokens=tokens)
+
+    looks = [look(1.5, "candidate", 0, 10), look(1.5, "candidate", 0, 100), look(2.5, "candidate", 1, 100)]
+    looks += [look(2.0, "control", seed, 100) for seed in (0, 1)]
+    asked = condition(metric="text/loss/tokens_to_reference", relative_to="control", op=op, value=value)
+    assert one(asked, looks).status == status
+
+
 def test_a_share_of_n_needs_as_many_as_wilson_says() -> None:
     declared = {"safety/block_rate": Emitted("share", "higher")}
     gate = condition(metric="safety/block_rate", op=">=", value="98%", confidence="95%")
@@ -588,3 +602,45 @@ def test_a_lower_loss_never_loses_a_pass(by: float, seeds: int, confidence: floa
         for shift in (0.3 - by, 0.3)
     ]
     assert statuses[0] >= statuses[1]
+
+
+EXTREME = st.sampled_from([0.0, 1.0, 5e-324, 1e-170, 1e154, 1e200, 1e308, -1e308]) | st.floats(
+    allow_nan=False, allow_infinity=False
+)
+
+
+@st.composite
+def extremes(draw: st.DrawFn, who: str, seed: int) -> Measurement:
+    value, width, sums = draw(EXTREME), abs(draw(EXTREME)), draw(st.lists(EXTREME, min_size=2, max_size=4))
+    weight = draw(st.sampled_from([1e-300, 1.0, 1e300]))
+    items = Items("k", tuple(sums), (weight,) * len(sums))
+    return draw(
+        st.sampled_from(
+            [
+                loss(value, seed, who, n=9, unit="share"),
+                loss(value, seed, who, interval=Interval(value - width, value + width, 0.99)),
+                loss(sums[0] / weight / len(sums) + sum(sums[1:]) / weight / len(sums), seed, who, items=items),
+            ]
+        )
+    )
+
+
+@given(st.lists(st.tuples(extremes("candidate", 0), extremes("control", 0)), min_size=1, max_size=4), EXTREME, OPS,
+       st.sampled_from([{}, {"as": "ratio"}, {"as": "difference"}]), st.sampled_from(["mean", "worst"]),
+       st.sampled_from([{}, {"confidence": 0.95}]))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_the_largest_and_smallest_numbers_are_judged_too(
+    drawn: list[tuple[Measurement, Measurement]], value: float, op: str, as_: dict[str, str], aggregate: str,
+    sure: dict[str, float],
+) -> None:  # fmt: skip
+    """A diverged perplexity of 1e308 is a finding, no crash."""
+    evidence = [replace(measured, seed=seed) for seed, both in enumerate(drawn) for measured in both]
+    relative = {"relative_to": "control", **as_} if as_ else {}
+    one(condition(op=op, value=value, aggregate=aggregate, **relative, **sure), evidence)
+
+
+def test_the_mean_of_large_numbers_is_their_mean_and_what_is_too_large_to_be_compared_is_missing() -> None:
+    assert one(condition(), [loss(value, seed) for seed, value in enumerate((1e200, 2e200, 3e200))]).status == "fail"
+    far = {"relative_to": "control", "as": "difference"}
+    assert one(condition(**far), [loss(-1e308, 0), loss(1e308, 0, "control")]).status == "missing"
+    assert one(condition(), [loss(1e308, 0), loss(1.5e308, 1)]).value == 1.25e308

@@ -173,3 +173,31 @@ def test_a_resumed_loop_ends_alike(bench: Bench) -> None:
     assert ran.hashes() == whole.hashes()
     assert ran.verdicts() == whole.verdicts()
     assert [event["cycles"] for event in ran.told("loop_ended")] == [1]
+
+
+def test_a_claim_compares_a_stage_with_what_its_loop_held_at_the_start_of_the_cycle(bench: Bench) -> None:
+    said = {"of": "stage:train", "relative_to": "stage:improve"}
+    bench.write(
+        stage("base"),
+        {"id": "improve", "repeat": 2, "needs": {"model": "base"},
+         "stages": [stage("train", needs={"model": "improve"}, gate=[below(1, relative_to="stage:improve")])]},
+        claims=[{"id": "better", "says": "each cycle helps", "source": "here", "gate": [below(1, **said)]}],
+    )  # fmt: skip
+    ran = bench.launch()
+    claim = ran.told("claim_judged")[0]
+    assert claim["status"] == "supported"
+    assert claim["verdict"]["conditions"][0]["value"] == ran.told("verdict")[-1]["conditions"][0]["value"]
+
+
+def test_a_baseline_in_a_later_cycle_knows_the_tokens_of_the_earlier_ones(bench: Bench) -> None:
+    gate = [below(99, relative_to="baseline:mean")]
+    bench.write(
+        stage("base", config={"steps": 1}),
+        {"id": "improve", "repeat": 2, "needs": {"model": "base"},
+         "stages": [stage("train", needs={"model": "improve"}, config={"steps": 2}, gate=gate)]},
+        stage("after", "judge", needs={"model": "improve"}, gate=gate),
+        baselines={"mean": {"kind": "mean"}},
+    )  # fmt: skip
+    ran = bench.launch()
+    assert ran.furnace.mean.read == [[0, 0, 1], [0, 0, 1, 0, 1]]
+    assert [(event["stage"], event["of"][0]) for event in ran.told("cell_reused")] == [("after", "improve-2-train")]

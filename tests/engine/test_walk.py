@@ -1,16 +1,19 @@
 """Walking a plan: what runs, what is taken over, what rules do, and what is handed on. On a furnace without fire."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bloomery.engine.artifact import digest_of_foreign
 from bloomery.engine.stage import StageContext, StageResult
 from bloomery.errors import ArtifactError, NonFinite, TrainingError
-from support.furnace import TOKENS_A_STEP, Bench, Grow, below, grown, loss_of, stage
+from support.furnace import TOKENS_A_STEP, Bench, Grow, below, grown, loss_of, stage, write_value
 
 CONTROL = {"twin": "dense"}
+MEAN = "baseline:mean"
 
 
 @pytest.fixture
@@ -146,6 +149,32 @@ def test_a_baseline_is_fitted_on_the_tokens_of_the_stage_that_read_them(bench: B
     assert ran.value("judge", who="baseline:mean", seed=2) == 202
 
 
+def test_a_baseline_knows_the_arm_whose_model_was_taken(bench: Bench) -> None:
+    arms = {"long": {"set": {"steps": 5}}, "short": {"set": {"steps": 2}}}
+    bench.write(
+        stage("split", arms=arms),
+        stage("next", needs={"model": "split@short"}, config={"steps": 1}, gate=[below(99, relative_to=MEAN)]),
+        baselines={"mean": {"kind": "mean"}},
+    )
+    assert bench.launch().furnace.mean.read == [[0, 1, 0]]
+
+
+def test_a_baseline_does_not_know_what_was_rolled_back(bench: Bench) -> None:
+    write_value(bench.root / "given", 5)
+    trial: dict[str, Any] = {"gate": [below(0.001)], "optional": True}
+    bench.write(
+        stage("foreign", needs={"model": "inputs.base"}, config={"steps": 5}, **trial),
+        stage("next", needs={"model": "foreign"}, config={"steps": 1}, gate=[below(99, relative_to=MEAN)]),
+        stage("two", config={"steps": 4}),
+        stage("split", needs={"model": "next"}, arms={"a": {"needs": {"model": "two"}}}, **trial),
+        stage("last", needs={"model": "split"}, config={"steps": 2}, gate=[below(99, relative_to=MEAN)]),
+        inputs={"base": {"folder": "given"}}, baselines={"mean": {"kind": "mean"}},
+    )  # fmt: skip
+    ran = bench.launch()
+    assert ran.furnace.mean.read == [[0], [0, 1, 2, 3, 0, 1]]
+    assert ran.value("last") == grown(1, 0, 2, start=grown(1, 0, 4))
+
+
 # Rules
 
 
@@ -235,6 +264,20 @@ def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(bench: Bench) -> None:
     base = grown(3, 0, 3, start=grown(1, 0, 3), first=3)
     assert ran.value("base", 2) == base
     assert ran.value("tuned", 2) == grown(2, 0, 3, start=base)
+
+
+def test_where_one_party_s_inputs_are_others_all_begin_anew(bench: Bench) -> None:
+    """Else arm a would have read twice as many tokens as arm b."""
+    rule = retry("both", {"gain": 2, "stages.other.config.gain": 7}, **{"from": "checkpoint"})
+    bench.write(
+        stage("base"),
+        stage("other", config={"gain": 5}),
+        stage("split", needs={"model": "base"}, arms={"a": {}, "b": {"needs": {"model": "other"}}},
+              gate=[below(0.001)], on_fail=[rule]),
+    )  # fmt: skip
+    ran = bench.launch()
+    assert ran.value("split", 2, "arm:a") == grown(2, 0, 3, start=grown(1, 0, 3))
+    assert ran.value("split", 2, "arm:b") == grown(2, 0, 3, start=ran.value("other", 2))
 
 
 def test_a_rule_that_patches_an_earlier_stage_walks_from_there(bench: Bench) -> None:
@@ -524,6 +567,20 @@ def test_an_input_with_another_digest_is_refused_before_anything_is_written(benc
         bench.launch()
     assert "inputs.base" in caught.value.where
     assert not bench.runs.exists()
+
+
+def test_the_run_s_own_copy_of_an_input_is_not_taken_for_another_one(bench: Bench) -> None:
+    """Not even where the original is gone: the digest that the plan names must be the one found."""
+    write_value(bench.root / "given", 5)
+    digest = digest_of_foreign(bench.root / "given")
+    only = stage("only", needs={"model": "inputs.base"})
+    bench.write(only, inputs={"base": {"folder": "given", "digest": digest}})
+    bench.launch()
+    shutil.rmtree(bench.root / "given")
+    assert bench.launch().outcome.status == "passed"
+    bench.write(only, inputs={"base": {"folder": "given", "digest": "0" * 64}})
+    with pytest.raises(ArtifactError, match="does not exist"):
+        bench.launch()
 
 
 def test_text_that_is_not_there_is_told_before_anything_is_written(bench: Bench) -> None:

@@ -131,6 +131,13 @@ PROBLEMS = [
         "repeat/cycles",
         "never fails",
     ),
+    (
+        "loop-with-a-budget-that-nothing-would-keep",
+        ("repeat: 2", "repeat: 2\n    budget: {tokens: 1k tok}"),
+        "budget:",
+        "`budget` of a loop",
+    ),
+    ("loop-with-seeds", ("repeat: 2", "repeat: 2\n    seeds: [7]"), "seeds: [7]", "`seeds` of a loop"),
     ("endless-loop", ("repeat: 2", "repeat: 1000000"), "repeat:", "at most 100"),
     (
         "patch-of-a-loop",

@@ -46,7 +46,7 @@ def test_the_plan_that_is_edited_has_no_findings() -> None:
     found = report()
     assert found.problems == ()
     assert found.warnings == ()
-    assert found.runnable
+    assert found.not_offered == ()
 
 
 @pytest.mark.parametrize(("edit", "place", "said"), [case[1:] for case in PROBLEMS], ids=[case[0] for case in PROBLEMS])

@@ -46,9 +46,7 @@ def refuse(loaded: Loaded) -> Report:
     """Raise Problems where the plan cannot be run as it stands."""
     report = checked(loaded)
     problems = list(report.problems)
-    problems += [
-        PlanError(note.where, note.what, hint=note.hint) for note in (*report.not_offered, *report.not_runnable)
-    ]
+    problems += [PlanError(note.where, note.what, hint=note.hint) for note in report.not_offered]
     if problems:
         raise Problems(problems)
     return report
@@ -58,7 +56,7 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
     loaded = load_plan(plan, overrides)
     report = checked(loaded)
     if as_json:
-        groups = ("problems", "not_offered", "not_runnable", "warnings")
+        groups = ("problems", "not_offered", "warnings")
         said: dict[str, Any] = {group: [_as_json(one) for one in getattr(report, group)] for group in groups}
         said["runs"] = [run.to_json() for run in report.runs]
         said["detectable"] = [asdict(one) for one in report.detectable]
@@ -70,7 +68,6 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
     else:
         for title, group in (
             ("no installed system offers yet", report.not_offered),
-            ("not yet runnable", report.not_runnable),
             ("warning", report.warnings),
         ):
             for one in group:
@@ -82,7 +79,7 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
             from bloomery.cli.tables import detectable_table
 
             console().print(detectable_table(report.detectable))
-        if not (report.problems or report.not_offered or report.not_runnable):
+        if not (report.problems or report.not_offered):
             stages = f"{len(loaded.plan.stages)} stage" + ("s" if len(loaded.plan.stages) != 1 else "")
             print(
                 f"{loaded.plan.name}: {stages}, at most {report.walks_bound} walks, digest {loaded.digest[:12]}: ready"
@@ -90,7 +87,7 @@ def check(plan: str, overrides: list[str], *, as_json: bool) -> None:
             print(f"next: bloomery budget {plan}, bloomery run {plan}")
     if report.problems:
         raise Problems(report.problems)
-    if report.not_offered or report.not_runnable:
+    if report.not_offered:
         sys.exit(2)
 
 

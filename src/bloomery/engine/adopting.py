@@ -63,7 +63,7 @@ class Inputs:
             source = self._source(name, given)
             changed = held is None or digest_of_foreign(source) != held.digest
         except ArtifactError:
-            if held is None:
+            if held is None or given.digest is not None:
                 raise
             return held
         return adopt(source, target, name, digest=given.digest) if changed or held is None else held

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from bloomery.engine.choosing import choose
 from bloomery.engine.evaluations import declared_by_suites
 from bloomery.engine.evidence import Cast
 from bloomery.engine.executing import Order, Result, Wanted
-from bloomery.engine.fitting import fit_baseline
+from bloomery.engine.fitting import Maker, fit_baseline
 from bloomery.engine.handing import Outputs, share, wanted
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Session
@@ -43,10 +44,11 @@ class Attempt:
     plan: Plan
     stage: StageSpec
     handed: Mapping[str, Outputs]
+    """What earlier stages have handed on, and what loops hold, as this attempt finds it."""
     continue_attempts: Mapping[str, int] = field(default_factory=dict[str, int])
     """{stage: attempt}, by rules that say `from: checkpoint`: whose final training states a stage goes on from."""
-    earlier: Mapping[str, Attempt] = field(default_factory=dict[str, "Attempt"])
-    """{stage: its attempt in this walk}; of a loop, the attempt whose model it holds."""
+    makers: Mapping[Path, Maker] = field(default_factory=dict[Path, Maker])
+    """{folder of a model: who made it}, of the attempts before this one."""
     number: int = 0
     fingerprint: str = ""
     cells: dict[tuple[str, int], Cell] = field(default_factory=dict[tuple[str, int], Cell])
@@ -60,6 +62,8 @@ class Attempt:
     lost: dict[str, tuple[int, Cell]] = field(default_factory=dict[str, tuple[int, Cell]])
     """{party: (seed, the cell that failed)}, for what it measured before; of a sweep without any good value, the last
     trial."""
+    _from: tuple[int | None] | None = None
+    """What `_continued` has found."""
     failure: str | None = None
     """Why the attempt could not be carried out: the candidate's failure, or the control's."""
 
@@ -84,7 +88,8 @@ class Attempt:
     @property
     def cast(self) -> Cast:
         """Who took part, for the judge."""
-        return Cast(self.candidate, cast.arms(self.stage) if self.stage.arms else ())
+        arms = cast.arms(self.stage) if self.stage.arms else ()
+        return Cast(self.candidate, arms, frozenset(self.failed))
 
     def config(self, who: str, swept: Patch | None = None) -> BaseModel:
         """A party's settings, with its chosen swept values or with these."""
@@ -137,26 +142,27 @@ class Attempt:
         )  # fmt: skip
 
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
-        """The last attempt's final training state, if this is to go on from it and the inputs are the same."""
+        """The last attempt's final training state, if this is to go on from it."""
         number = self._continued()
-        if number is None:
-            return None
+        cell = self._cell_of(number, who, seed) if number is not None else None
+        return cell.artifacts(self.session.folder)["state"] if cell is not None else None
+
+    def _continued(self) -> int | None:
+        """The attempt to go on from, if every party and seed of it ended and has the same inputs now: if one has not,
+        all begin anew, on equal tokens."""
+        if self._from is None:
+            number = self.continue_attempts.get(self.stage.id)
+            every = ((who, seed) for seed in self.seeds for who in self.parties)
+            ended = number is not None and all(self._cell_of(number, *one) is not None for one in every)
+            self._from = (number if ended else None,)
+        return self._from[0]
+
+    def _cell_of(self, number: int, who: str, seed: int) -> Cell | None:
+        """The cell of an earlier attempt, if it left a state and its inputs are those of now."""
         cell = self.session.history.cell((self.stage.id, number, who, seed))
         if cell is None or "state" not in cell.outputs:
             return None
-        same = dict(cell.inputs) == {name: found.digest for name, found in self.inputs(who, seed).items()}
-        return cell.artifacts(self.session.folder)["state"] if same else None
-
-    def _continued(self) -> int | None:
-        """The attempt to go on from, if every party and seed of it ended: if one did not, all begin anew, on equal
-        tokens."""
-        number = self.continue_attempts.get(self.stage.id)
-        if number is None:
-            return None
-        ended = (
-            self.session.history.cell((self.stage.id, number, who, seed)) for seed in self.seeds for who in self.parties
-        )
-        return number if all(cell is not None and "state" in cell.outputs for cell in ended) else None
+        return cell if dict(cell.inputs) == {name: one.digest for name, one in self.inputs(who, seed).items()} else None
 
     # Running
 
@@ -327,13 +333,23 @@ class Attempt:
 
     # Handing on
 
+    def made(self) -> dict[Path, Maker]:
+        """{folder of a model: its maker}, of every party that ended."""
+        return {
+            models["model"].path: Maker(self, who, seed)
+            for (who, seed), cell in self.cells.items()
+            if not who.startswith(BASELINE) and "model" in (models := cell.artifacts(self.session.folder))
+        }
+
     def outputs(self) -> Outputs:
-        """What this attempt hands on: its inputs, overlaid with its own outputs of the same names."""
+        """What this attempt hands on: of every party that ended its inputs, overlaid with its own outputs of the same
+        names."""
         outputs = self.inputs_as_outputs()
-        for party in self.failed:
-            for by_cell in outputs.values():
-                for key in [one for one in by_cell if one[0] == party]:
-                    del by_cell[key]
+        for by_cell in outputs.values():
+            for who, seed in list(by_cell):
+                party = self.candidate if who == CANDIDATE else who
+                if party in self.failed or (party, seed) not in self.cells:
+                    del by_cell[who, seed]
         for (who, seed), cell in self.cells.items():
             if who.startswith(BASELINE):
                 continue
@@ -348,7 +364,7 @@ class Attempt:
         outputs: Outputs = {}
         for seed in self.seeds:
             for who in dict.fromkeys((CANDIDATE, *self.parties)):
-                for name, artifact in self.inputs(who, seed).items():
+                for name, artifact in self.inputs(self.candidate if who == CANDIDATE else who, seed).items():
                     outputs.setdefault(name, {})[who, seed] = artifact
         return outputs
 

@@ -16,6 +16,7 @@ from bloomery.engine import verdict as verdicts
 from bloomery.engine.attempt import Attempt
 from bloomery.engine.evidence import Cast
 from bloomery.engine.gathering import gather
+from bloomery.engine.handing import Outputs
 from bloomery.engine.verdict import ConditionResult, Verdict
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.cast import as_of_stage, claimed_stage, conditions_of, conditions_of_claim
@@ -46,15 +47,15 @@ class Answer:
         return out if self.valid is None else {**out, "valid": self.valid.to_json()}
 
 
-def answer(claim: Claim, attempts: Mapping[str, Attempt | int]) -> Answer:
+def answer(claim: Claim, attempts: Mapping[str, Attempt | int], handed: Mapping[str, Outputs]) -> Answer:
     """`attempts`: of each stage, by the id that the plan's author wrote, its last own attempt; of a loop the number of
-    its cycles. Raises Stopped."""
+    its cycles. handed: by every stage, at the end. Raises Stopped."""
     absent = [one.stage for one in map(claimed_stage, conditions_of_claim(claim)) if one and one.stage not in attempts]
     if absent:
         stage = absent[0]
         return Answer(claim, "undecided", Verdict("missing"), reason=f"stage {stage} did not run",
                       would_need=f"a run that reaches stage {stage}")  # fmt: skip
-    found = {stage: _Found.of(attempts[stage]) for stage in _stages(claim)}
+    found = {stage: _Found.of(attempts[stage], handed) for stage in _stages(claim)}
     valid = _judge(claim.valid_if, found) if claim.valid_if else None
     verdict = _judge(claim.gate, found)
     if valid is not None and not valid.passed:
@@ -81,10 +82,10 @@ class _Found:
     cast: Cast | None = None
 
     @staticmethod
-    def of(attempt: Attempt | int) -> _Found:
+    def of(attempt: Attempt | int, handed: Mapping[str, Outputs]) -> _Found:
         if isinstance(attempt, int):
             return _Found([Measurement("repeat/cycles", attempt)], {"repeat/cycles": Emitted()})
-        return _Found(gather(attempt), attempt.declared(), attempt.seeds, attempt.cast)
+        return _Found(gather(attempt, handed), attempt.declared(), attempt.seeds, attempt.cast)
 
 
 def _judge(gate: Gate, found: Mapping[str, _Found]) -> Verdict:

@@ -27,6 +27,8 @@ class Cast:
 
     candidate: str = "candidate"
     arms: tuple[str, ...] = ()
+    lost: frozenset[str] = frozenset()
+    """Parties that broke: their last look is not what they would have ended with."""
 
 
 class Missing(Exception):
@@ -96,6 +98,8 @@ class Evidence:
         if not found:
             raise Missing(f"'{metric}' was not measured for {who}")
         values = {seed: _one_value(looks, metric if base else None) for seed, looks in found.items()}
+        if meant in self._cast.lost and any(one.step is not None for one in values.values()):
+            raise Missing(f"{who} broke, and what '{metric}' would have come to is not known")
         if None in values and len(values) > 1:
             raise Missing(f"'{metric}' of {who} was measured both with and without a seed")
         absent = set(self._seeds[meant] if seeds is None else seeds) - set(values)

@@ -118,13 +118,14 @@ def _judge_condition(
             results.append(missing(metric, condition.relative_to, str(error)))
             continue
         for reference in references:
+            better = _better(condition, index.emitted(metric))
             try:
                 sample = _sample(condition, index, seeds, metric, reference)
+                results.append(_decide(condition, sample, metric, reference, confidence, alternative, better))
             except Missing as error:
                 results.append(missing(metric, reference, str(error)))
-            else:
-                better = _better(condition, index.emitted(metric))
-                results.append(_decide(condition, sample, metric, reference, confidence, alternative, better))
+            except ArithmeticError:
+                results.append(missing(metric, reference, "numbers too large or too small to be reckoned with"))
     return results
 
 
@@ -184,6 +185,8 @@ def _decide(
 ) -> ConditionResult:
     values = sample.values
     value = exact_mean(values) if condition.aggregate == "mean" else _worst_value(condition, values)
+    if not all(map(math.isfinite, (value, *values))):
+        raise OverflowError
     interval = _interval(condition, sample, READERS_LEVEL)
     bound: Interval | None = None
     if confidence is None:
@@ -218,9 +221,13 @@ def _decide(
 
 
 def _interval(condition: Condition, sample: Sample, level: float) -> Interval | None:
-    """For the mean over seeds; or for the worst seed, which is no better than any seed's bound."""
-    if condition.aggregate == "mean":
-        return sample.mean_interval(level)
+    """None where there is none of finite width."""
+    found = sample.mean_interval(level) if condition.aggregate == "mean" else _worst_interval(condition, sample, level)
+    return found if found is not None and math.isfinite(found.high - found.low) else None
+
+
+def _worst_interval(condition: Condition, sample: Sample, level: float) -> Interval | None:
+    """For the worst seed, which is no better than any seed's bound."""
     each = sample.seed_intervals(level)
     if each is None:
         return None

@@ -6,19 +6,23 @@ carried out only what its own cells measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.attempt import Attempt
 from bloomery.engine.evaluations import evaluate
+from bloomery.engine.handing import Outputs
 from bloomery.measure import Measurement
 from bloomery.plan import cast
 from bloomery.plan.cast import BASELINE, CANDIDATE
 
 
-def gather(attempt: Attempt) -> list[Measurement]:
-    """Everything measured for an attempt. Raises Stopped before a suite."""
+def gather(attempt: Attempt, since: Mapping[str, Outputs] = MappingProxyType({})) -> list[Measurement]:
+    """Everything measured for an attempt. Raises Stopped before a suite.
+
+    since: what has been handed on in the meantime, for comparisons with stages that came after it."""
     evidence = list(_of_failed(attempt))
     if attempt.failure:
         return evidence + list(_measured(attempt))
@@ -30,7 +34,8 @@ def gather(attempt: Attempt) -> list[Measurement]:
         if model is not None:
             evidence += _judged(attempt, model, who, seed)
     for reference in sorted(party for party in cast.named(attempt.plan, attempt.stage) if party.startswith("stage:")):
-        evidence += _of_stage(attempt, reference)
+        handed = {**since, **attempt.handed}.get(reference.removeprefix("stage:"), {})
+        evidence += _of_stage(attempt, reference, handed.get("model", {}))
     return evidence
 
 
@@ -45,9 +50,8 @@ def _of_failed(attempt: Attempt) -> Iterator[Measurement]:
         yield from (replace(one, who=who, seed=seed) for one in cell.measurements.values())
 
 
-def _of_stage(attempt: Attempt, reference: str) -> Iterator[Measurement]:
-    """Of what a stage handed on; nothing where it comes later or was not run."""
-    models = attempt.handed.get(reference.removeprefix("stage:"), {}).get("model", {})
+def _of_stage(attempt: Attempt, reference: str, models: Mapping[tuple[str, int], Artifact]) -> Iterator[Measurement]:
+    """Of what a stage handed on."""
     for (who, seed), model in models.items():
         if who == CANDIDATE:
             for measurement in attempt.session.measured_of.get(model.digest, ()):

@@ -106,7 +106,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
     if n < 2:
         return None
     mean = exact_mean(values)
-    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    error = math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / (n - 1) / n)
     return _around(mean, error, n - 1, max(abs(value) for value in values), level)
 
 
@@ -152,7 +152,7 @@ def paired_interval(
             return None
         statistics.append(top - bottom if comparison == "difference" else top / bottom)
         scale = max(scale, abs(top) + abs(bottom) if comparison == "difference" else abs(top / bottom))
-        by, against = (1.0, 1.0) if comparison == "difference" else (1 / bottom, top / bottom**2)
+        by, against = (1.0, 1.0) if comparison == "difference" else (1 / bottom, top / bottom / bottom)
         residuals.append([r * by - q * against for r, q in zip(_residuals(a), _residuals(b), strict=True)])
     kept = [i for i in range(len(residuals[0])) if any(a.weights[i] > 0 or b.weights[i] > 0 for a, b in pairs)]
     error = _standard_error([math.fsum(one[i] for one in residuals) / len(pairs) for i in kept])
@@ -187,7 +187,12 @@ def unpaired_interval(
 
 def exact_mean(values: Sequence[float]) -> float:
     """The mean, the same in any order; equal values give exactly that value."""
-    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
+    if min(values) == max(values):
+        return values[0]
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # the sum is no number, the mean is
+        return math.fsum(value / len(values) for value in values)
 
 
 def mean_of_bounds(intervals: Sequence[Interval]) -> Interval:

@@ -7,16 +7,12 @@ cycle that does not is undone, and the cycles after it are skipped. A loop never
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.handing import Outputs, share_seed, wanted
 from bloomery.engine.session import Session
 from bloomery.plan import cast
 from bloomery.plan.schema import Plan, StageSpec
-
-if TYPE_CHECKING:
-    from bloomery.engine.attempt import Attempt
 
 
 @dataclass(slots=True)
@@ -29,15 +25,13 @@ class _Loop:
     """Why there are no further cycles."""
     making: Outputs = field(default_factory=dict[str, dict[tuple[str, int], Artifact]])
     """What this cycle's stages have made of what is held."""
-    maker: Attempt | None = None
-    """The attempt that made the model."""
 
 
 class Loops:
-    """The loops of one walk. `handed` and `ended` are the runner's; a loop's own entries in them are kept here."""
+    """The loops of one walk. `handed` is the runner's; a loop's own entry in it is kept here."""
 
-    def __init__(self, session: Session, handed: dict[str, Outputs], ended: dict[str, Attempt]) -> None:
-        self._session, self._handed, self._ended = session, handed, ended
+    def __init__(self, session: Session, handed: dict[str, Outputs]) -> None:
+        self._session, self._handed = session, handed
         self._loops: dict[str, _Loop] = {}
 
     def begin(self, plan: Plan, stage: StageSpec) -> None:
@@ -56,8 +50,6 @@ class Loops:
                 seeds = tuple(seed for party, seed in given if party == one.party)
                 given = {(cast.CANDIDATE, seed): given[one.party, share_seed(seeds, seed)] for seed in seeds}
             holds[name] = dict(given)
-            if name == "model" and one.stage in self._ended:
-                self._ended[stage.id] = self._ended[one.stage]
         self._loops[stage.id] = _Loop(stage, holds)
         self._handed[stage.id] = holds
 
@@ -77,7 +69,7 @@ class Loops:
         assert stage.cycle is not None
         loop = self._loops[stage.cycle.loop]
         loop.ended = f"{stage.cycle.loop} ended: cycle {stage.cycle.number} did not pass at {stage.written_id}"
-        loop.making, loop.maker = {}, None
+        loop.making = {}
         self._session.emit(
             "cycle_ended", once=True, stage=stage.cycle.loop, cycle=stage.cycle.number, kept=False,
             at=stage.written_id, why=why,
@@ -94,14 +86,11 @@ class Loops:
         for name, outputs in self._handed.get(stage.id, {}).items():
             if name in loop.holds:
                 loop.making[name] = outputs
-                loop.maker = self._ended.get(stage.id, loop.maker) if name == "model" else loop.maker
         if not stage.cycle.last:
             return
         loop.cycles += 1
         loop.holds = {**loop.holds, **loop.making}
         self._handed[loop.spec.id] = loop.holds
-        if loop.maker is not None:
-            self._ended[loop.spec.id] = loop.maker
         loop.making = {}
         self._session.emit("cycle_ended", once=True, stage=loop.spec.id, cycle=stage.cycle.number, kept=True)
         if stage.cycle.number == loop.spec.repeat:

@@ -2,13 +2,14 @@
 
 The first rule that matches the verdict and whose `when` holds on the evidence, and that is not used up; else *not
 promoted* where the stage is optional; else stop. A `when` that is missing or inconclusive does not hold, and the reason
-says so. It knows nothing of walks or attempts: `used` counts how often each rule of this stage was applied.
+says so. It may look at what a party measured before it broke, which a gate may not. It knows nothing of walks or
+attempts: `used` counts how often each rule of this stage was applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bloomery.engine.evidence import Cast
@@ -102,7 +103,7 @@ def _lack(
     times = used.get(rule.name, 0)
     if rule.then is None and times >= rule.max_attempts:
         return f"is used up ({times} of {rule.max_attempts})"
-    when = judge(rule.when, evidence, declared, cast=cast)
+    when = judge(rule.when, evidence, declared, cast=replace(cast, lost=frozenset()) if cast is not None else None)
     if when.passed:
         return ""
     return "does not apply: " + "; ".join(_said(one) for one in when.conditions if one.status != "pass")

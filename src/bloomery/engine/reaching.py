@@ -2,17 +2,19 @@
 
 Relative to that party: divided by the tokens that it had read when it ended, or minus them. Only looks that say how
 many tokens had been read count, without interpolation, so the answer is never too early. A party that never gets there
-has needed more than all it read: that bound decides a condition where it can, and is Missing where it cannot.
+has needed more than all it read: that bound decides a condition where it can, and is Missing where it cannot. A mean
+with such a seed in it is a bound too: it can be shown to be too high, never to be low enough.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bloomery.engine.estimate import Pair, Sample, alone, pair_up
 from bloomery.engine.evidence import Evidence, Missing
+from bloomery.engine.intervals import exact_mean
 from bloomery.measure import Measurement
 from bloomery.plan.schema import Condition
 
@@ -33,10 +35,25 @@ def tokens_to_reference(
     others = index.by_seed(reference, metric, seeds[1])
     pairs = pair_up(judged, others, reference, may_share=reference.startswith(("baseline:", "stage:")))
     found = {pair.seed: _needed(condition, index, metric, reference, pair, emitted.better) for pair in pairs}
-    return Sample(alone(found), condition.as_)
+    bounds = [seed for seed, one in found.items() if one.is_bound]
+    mean = exact_mean([one.told.value for one in found.values()])
+    if bounds and condition.aggregate == "mean" and mean <= condition.value:
+        never = ", ".join(map(str, bounds))
+        raise Missing(
+            f"{condition.of} never got there with seed {never}: the mean is more than {mean:.4g}, how much is not known"
+        )
+    return Sample(alone({seed: one.told for seed, one in found.items()}), condition.as_)
 
 
-def _needed(condition: Condition, index: Evidence, metric: str, reference: str, pair: Pair, better: str) -> Measurement:
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """What one seed needed. is_bound: more than that, by how much is not known."""
+
+    told: Measurement
+    is_bound: bool = False
+
+
+def _needed(condition: Condition, index: Evidence, metric: str, reference: str, pair: Pair, better: str) -> _Needed:
     assert pair.reference is not None
     target = pair.reference.value
     theirs = _last_tokens(index, reference, metric, pair.reference.seed)
@@ -45,14 +62,14 @@ def _needed(condition: Condition, index: Evidence, metric: str, reference: str, 
         raise Missing(f"no look at '{metric}' of {condition.of} says after how many tokens it was taken")
     for look in looks:
         if look.value <= target if better == "lower" else look.value >= target:
-            return _told(look, _compared(condition, look.tokens or 0, theirs))
+            return _Needed(_told(look, _compared(condition, look.tokens or 0, theirs)))
     least = _compared(condition, looks[-1].tokens or 0, theirs)
     if least < condition.value:
         raise Missing(
             f"{condition.of} never reached {target:.6g} within its {looks[-1].tokens:,} tokens: more than "
             f"{least:.4g} were needed, how many is not known"
         )
-    return _told(looks[-1], math.nextafter(least, math.inf))
+    return _Needed(_told(looks[-1], math.nextafter(least, math.inf)), is_bound=True)
 
 
 def _compared(condition: Condition, tokens: int, theirs: int) -> float:

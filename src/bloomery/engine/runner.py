@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal
 
 from bloomery.engine import claiming, gate
 from bloomery.engine.attempt import Attempt
+from bloomery.engine.fitting import Maker
 from bloomery.engine.gathering import gather
 from bloomery.engine.handing import Outputs, wanted
 from bloomery.engine.loops import Loops
@@ -70,12 +72,12 @@ class Runner:
         self._handed: dict[str, Outputs] = {}
         self._promoted: dict[str, bool] = {}
         self._attempts: dict[str, int] = {}
-        self._ended: dict[str, Attempt] = {}
-        """{stage: its attempt in this walk}"""
+        self._makers: dict[Path, Maker] = {}
+        """{folder of a model: who made it in this walk}"""
         self._last: dict[str, Attempt] = {}
         """{stage as its author calls it: its last own attempt in any walk}"""
         self._failed_gates: list[str] = []
-        self._loops = Loops(session, self._handed, self._ended)
+        self._loops = Loops(session, self._handed)
 
     def run(self) -> Outcome:
         prescribed = _Prescribed()
@@ -96,7 +98,7 @@ class Runner:
 
     def _answer_claims(self) -> None:
         for claim in self._loaded.plan.claims:
-            answer = claiming.answer(claim, {**self._last, **self._loops.cycles()})
+            answer = claiming.answer(claim, {**self._last, **self._loops.cycles()}, self._handed)
             self._session.emit("claim_judged", once=True, **answer.to_json())
 
     def _end(self, outcome: Outcome) -> Outcome:
@@ -111,8 +113,8 @@ class Runner:
         return outcome
 
     def _walk(self, plan: Plan, prescribed: _Prescribed) -> Outcome | tuple[StageSpec, Rule]:
-        self._handed, self._promoted, self._failed_gates, self._ended = {}, {}, [], {}
-        loops = self._loops = Loops(self._session, self._handed, self._ended)
+        self._handed, self._promoted, self._failed_gates, self._makers = {}, {}, [], {}
+        loops = self._loops = Loops(self._session, self._handed)
         for stage in plan.stages:
             if absent := loops.closed(stage) or self._absent(plan, stage):
                 self._promoted[stage.id] = False
@@ -124,10 +126,9 @@ class Runner:
                 loops.begin(plan, stage)
                 self._promoted[stage.id] = True
                 continue
-            attempt = Attempt(
-                self._session, plan, stage, self._handed, prescribed.continue_attempt, earlier=self._ended
-            )
+            attempt = Attempt(self._session, plan, stage, dict(self._handed), prescribed.continue_attempt, self._makers)
             attempt.run()
+            self._makers |= attempt.made()
             self._attempts[stage.id] = attempt.number
             self._last[stage.written_id] = attempt
             evidence = gather(attempt)
@@ -179,12 +180,6 @@ class Runner:
             if promoted
             else {name: found for name, found in attempt.inputs_as_outputs().items() if name in names or not names}
         )
-        self._ended[stage.id] = attempt if promoted else self._source_of(attempt)
-
-    def _source_of(self, attempt: Attempt) -> Attempt:
-        """Whose model a stage that was not promoted hands on: the attempt that made it."""
-        reference = cast.parse_reference(attempt.stage.needs.get("model", ""))
-        return self._ended.get(reference.stage, attempt) if reference else attempt
 
     def _tell(self, stage: StageSpec, attempt: int, decision: GoOn | Retry | NotPromoted | Stop) -> None:
         facts: dict[str, Any] = {"stage": stage.id, "attempt": attempt, "action": decision.action}

@@ -94,6 +94,7 @@ class Meter:
     """
 
     def __init__(self, session: Session, **cell: Any) -> None:
+        """cell: its place, `stage` at least; that stage's budget is spent, and the same on every launch."""
         self._session, self._cell = session, cell
         self._clock = self._written = time.monotonic()
         self._unwritten: dict[str, Any] = {"tokens": 0.0, "flops": 0.0, "seconds": 0.0}
@@ -106,7 +107,7 @@ class Meter:
         shared = amounts["seconds"] / self._session.at_once
         self._clock = moment
         self._shared += shared
-        self._session.ledger.spend(stage=self._session.stage, **amounts | {"seconds": shared})
+        self._session.ledger.spend(stage=self._cell["stage"], **amounts | {"seconds": shared})
         for name, amount in amounts.items():
             self._unwritten[name] += amount
         if moment - self._written > SPENDING_IS_WRITTEN_EVERY_SECONDS:

@@ -1,7 +1,7 @@
 """Everything about a plan that can be known before anything runs, in one look: no torch, no network, no run folder.
 
-Four lists: problems (the plan cannot mean this), warnings (it can, but look), what is not yet runnable, and what no
-installed system offers. Pure given the catalogue and the files that the plan names.
+Three lists: problems (the plan cannot mean this), warnings (it can, but look), and what no installed system offers.
+Pure given the catalogue and the files that the plan names.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ class Report:
 
     problems: tuple[BloomeryError, ...]
     warnings: tuple[Note, ...]
-    not_runnable: tuple[Note, ...]
-    """Said by the grammar, not yet carried out by the engine."""
     not_offered: tuple[Note, ...]
     """Kinds, suites, baselines, sources and systems that nothing installed brings."""
     walks_bound: int
@@ -48,10 +46,6 @@ class Report:
     """What the first walk trains and fits, and why; empty where there are problems."""
     detectable: tuple[Detectable, ...] = ()
     """What the gates' items can tell apart, where that can be said before anything runs."""
-
-    @property
-    def runnable(self) -> bool:
-        return not (self.problems or self.not_runnable or self.not_offered)
 
 
 def check(loaded: Loaded, catalogue: Catalogue) -> Report:
@@ -75,7 +69,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
         tuple(unique.values()),
         *(
             tuple(dict.fromkeys(note for _, note in sorted(notes, key=lambda found: look.position(found[0]))))
-            for notes in (look.warnings, look.not_runnable, look.not_offered)
+            for notes in (look.warnings, look.not_offered)
         ),
         walks_bound=largest_number_of_walks(loaded.plan.stages),
         runs=() if problems else planned_runs(loaded),

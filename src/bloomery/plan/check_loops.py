@@ -16,6 +16,7 @@ from bloomery.plan.yaml_text import KeyPath
 
 _NOT_OF_A_LOOP = (
     "config", "arms", "candidate", "sweep", "select", "control", "evaluate", "gate", "on_fail", "stop_if", "optional",
+    "seeds", "budget",
 )  # fmt: skip
 
 

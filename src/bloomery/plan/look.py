@@ -69,7 +69,6 @@ class Look:
     """{data set: its splits}, None where its source is not offered."""
     problems: list[tuple[KeyPath, BloomeryError]] = field(default_factory=list)
     warnings: list[tuple[KeyPath, Note]] = field(default_factory=list)
-    not_runnable: list[tuple[KeyPath, Note]] = field(default_factory=list)
     not_offered: list[tuple[KeyPath, Note]] = field(default_factory=list)
 
     @property
@@ -106,9 +105,6 @@ class Look:
 
     def warn(self, path: KeyPath, what: str, hint: str = "") -> None:
         self.warnings.append((path, Note(self.loaded.where(path), what, hint)))
-
-    def later(self, path: KeyPath, what: str) -> None:
-        self.not_runnable.append((path, Note(self.loaded.where(path), what)))
 
     def absent(self, path: KeyPath, what: str) -> None:
         self.not_offered.append((path, Note(self.loaded.where(path), what)))
