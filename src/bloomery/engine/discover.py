@@ -29,6 +29,7 @@ KINDS = {
 SUITES = {
     "perplexity": "bloomery.stages.suites:Perplexity",
     "generation": "bloomery.stages.suites:Generation",
+    "gauntlet": "bloomery.stages.gauntlet:Gauntlet",
 }
 CODECS = {
     "float": "bloomery.stages.codecs:float_codec",

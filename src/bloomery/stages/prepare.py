@@ -19,12 +19,14 @@ from bloomery.data.hub import HubDataset
 from bloomery.data.presets import PRESETS, Preset
 from bloomery.data.split import SplitRule, bucket_rule, share_rule
 from bloomery.errors import DataError
+from bloomery.evaluate.gauntlet.source import GauntletItems, with_held_out
 from bloomery.stages.data_spec import (
     BpeSettings,
     BytesSettings,
     DataSpec,
     DocstringsSettings,
     FileSettings,
+    GauntletSettings,
     HubSettings,
     JsonlSettings,
     SetSettings,
@@ -80,6 +82,9 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
             return Docstrings()
         case HubSettings():
             return _hub(settings)
+        case GauntletSettings():
+            shares = None if settings.shares is None else tuple((name, float(n)) for name, n in settings.shares.items())
+            return GauntletItems(settings.examples, settings.seed, shares)
         case _:
             pass
     key, path = ("folder", settings.folder) if settings.folder is not None else ("file", settings.file)
@@ -131,6 +136,8 @@ def prepare(
         rule: SplitRule = (
             bucket_rule(spec.wanted.get(name, ())) if settings.split is None else share_rule(settings.split)
         )
+        if isinstance(settings, GauntletSettings):
+            rule = with_held_out(rule)
         sets[name] = SetRecipe(
             source, rule, splits[name], settings.deduplicate is not None, isinstance(settings, HubSettings)
         )
