@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bloomery.data.prepared import Prepared
 from bloomery.data.tokens import write_token_file
+from bloomery.engine.artifact import seal
 from bloomery.engine.intervals import wilson_interval
 from bloomery.errors import BloomeryError, DataError, PlanError
 from bloomery.evaluate.gauntlet.item import CATEGORIES, Item
 from bloomery.evaluate.gauntlet.rivals import best_constant, solves
 from bloomery.evaluate.gauntlet.source import HELD_OUT, GauntletItems, items_of, with_held_out
+from bloomery.evaluate.ngram import NGram
 from bloomery.measure import Measurement
 from bloomery.stages import data_spec
-from bloomery.stages.gauntlet import GROUPS, Gauntlet, GauntletSettings, _constants, judged
+from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.gauntlet import GROUPS, Gauntlet, GauntletSettings, _constants, judged, likeliest
 from bloomery.stages.prepare import parse_data, prepare
 from support.command import Command, tiny_plan
 
@@ -198,6 +202,29 @@ def test_two_models_are_paired_over_the_same_items_only(skills: Prepared) -> Non
 def test_constants_are_not_judged_on_what_they_were_fitted_on(skills: Prepared, data: str) -> None:
     with pytest.raises(BloomeryError, match="constants are fitted on"):
         _constants(skills, GauntletSettings(data=data))
+
+
+def test_a_table_of_counts_answers_with_the_likeliest_tokens_after_the_whole_prompt(
+    skills: Prepared, tmp_path: Path
+) -> None:
+    tokenizer, part = skills.tokenizer, skills.part("skills:train")
+    end = tokenizer.end_of_document
+    table = NGram.fit([np.asarray(part.tokens)], order=3, vocab=tokenizer.vocab, end_of_document=end)
+    for item in of(skills, "test")[:6]:
+        row = [end, *tokenizer.encode(item.prompt).tolist()]
+        answer: list[int] = []
+        while len(answer) < 12:
+            answer.append(int(table.logprobs(torch.tensor([row + answer]))[0, -1].argmax()))
+            if answer[-1] == end:
+                break
+        assert likeliest(table, tokenizer, item.prompt, 12) == tokenizer.decode([one for one in answer if one != end])
+    table.save(tmp_path / "table")
+    (tmp_path / "table" / NGRAM_CARD).write_text("{}")
+    config = GauntletSettings(data="skills:test", items=1)
+    model = seal(tmp_path / "table", "trigram", "model")
+    result = Gauntlet().run(config, model, skills.folder, device="cpu", threads=1)
+    assert len(result.samples) == len(CATEGORIES)
+    assert all(one.n in (1, 8) for one in result.measurements)
 
 
 # In a run

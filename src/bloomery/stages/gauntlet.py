@@ -32,10 +32,12 @@ from bloomery.evaluate.gauntlet.item import CATEGORIES, Item
 from bloomery.measure import Emitted, Items, Measurement
 from bloomery.plan.cast import BASELINE
 from bloomery.plan.schema import Frozen
+from bloomery.stages.baselines import NGRAM_CARD
 
 if TYPE_CHECKING:
     from bloomery.data.prepared import Prepared
     from bloomery.data.tokenizer import Tokenizer
+    from bloomery.evaluate.ngram import NGram
 
 SLACK = 8
 RIVAL = "best_constant"
@@ -63,7 +65,6 @@ class Gauntlet:
 
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
-        from bloomery.evaluate.sample import generate
         from bloomery.stages import models
 
         assert isinstance(config, GauntletSettings)
@@ -72,12 +73,11 @@ class Gauntlet:
         prepared = Prepared.open(data)
         tokenizer = prepared.tokenizer
         chosen = _chosen(prepared, config)
-        network = models.load_model(model.path, device=device)
-        models.check_tokenizer(model.path, tokenizer)
+        write = _writer(model.path, tokenizer, device)
         longest = {category: _longest(items, tokenizer) for category, items in chosen.items()}
 
         def answer(item: Item) -> str:
-            return generate(network, tokenizer, item.prompt, max_tokens=longest[item.category], temperature=0)
+            return write(item.prompt, longest[item.category])
 
         return judged(chosen, _constants(prepared, config), answer, prepared.part(config.data).digest)
 
@@ -117,6 +117,34 @@ def _constants(prepared: Prepared, config: GauntletSettings) -> dict[str, Item]:
     items = items_of(prepared.part(f"{name}:train"), prepared.tokenizer)
     own = {category: [item for item in items if item.category == category] for category in CATEGORIES}
     return {category: best_constant(several) for category, several in own.items() if several}
+
+
+def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
+    """(prompt, most tokens) -> what the model in this folder, or its table of counts, writes at temperature 0."""
+    from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.sample import generate
+    from bloomery.stages import models
+
+    if (folder / NGRAM_CARD).exists():
+        table = NGram.load(folder)
+        return lambda prompt, most: likeliest(table, tokenizer, prompt, most)
+    network = models.load_model(folder, device=device)
+    models.check_tokenizer(folder, tokenizer)
+    return lambda prompt, most: generate(network, tokenizer, prompt, max_tokens=most, temperature=0)
+
+
+def likeliest(table: NGram, tokenizer: Tokenizer, prompt: str, most: int) -> str:
+    """What a table of counts writes, always the likeliest token. It knows no more than its last `order - 1` tokens."""
+    import torch
+
+    tokens = [tokenizer.end_of_document, *map(int, tokenizer.encode(prompt))]
+    start = len(tokens)
+    while len(tokens) < start + most:
+        token = int(table.logprobs(torch.tensor([tokens[-table.order :]]))[0, -1].argmax())
+        if token == tokenizer.end_of_document:
+            break
+        tokens.append(token)
+    return tokenizer.decode(tokens[start:])
 
 
 def _longest(items: Sequence[Item], tokenizer: Tokenizer) -> int:

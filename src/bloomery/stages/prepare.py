@@ -19,7 +19,6 @@ from bloomery.data.hub import HubDataset
 from bloomery.data.presets import PRESETS, Preset
 from bloomery.data.split import SplitRule, bucket_rule, share_rule
 from bloomery.errors import DataError
-from bloomery.evaluate.gauntlet.source import GauntletItems, with_held_out
 from bloomery.stages.data_spec import (
     BpeSettings,
     BytesSettings,
@@ -83,6 +82,8 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
         case HubSettings():
             return _hub(settings)
         case GauntletSettings():
+            from bloomery.evaluate.gauntlet.source import GauntletItems
+
             shares = None if settings.shares is None else tuple((name, float(n)) for name, n in settings.shares.items())
             return GauntletItems(settings.examples, settings.seed, shares)
         case _:
@@ -137,6 +138,8 @@ def prepare(
             bucket_rule(spec.wanted.get(name, ())) if settings.split is None else share_rule(settings.split)
         )
         if isinstance(settings, GauntletSettings):
+            from bloomery.evaluate.gauntlet.source import with_held_out
+
             rule = with_held_out(rule)
         sets[name] = SetRecipe(
             source, rule, splits[name], settings.deduplicate is not None, isinstance(settings, HubSettings)
