@@ -35,6 +35,7 @@ SUITES = {
     "refusal": "bloomery.stages.refusing:Refusal",
     "system": "bloomery.stages.system:System",
     "contamination": "bloomery.stages.contamination:Contamination",
+    "gauntlet": "bloomery.stages.gauntlet:Gauntlet",
 }
 CODECS = {
     "float": "bloomery.stages.codecs:float_codec",

@@ -1,6 +1,7 @@
 """Suites on artifacts: each pair is judged once in a run, and remembered under the digests of both.
 
-The measurements carry the suite's name and whoever asked first; `retold` gives them to the party that asks now. A suite
+The measurements carry the suite's name and whoever asked first, those of a rival that the suite brings (catalogue.
+Bringing) the rival's; `retold` gives them to the party that asks now. A suite
 with `through` judges not the model but what each codec leaves of it, as SUITE/CODEC/QUANTITY; it passes over baselines
 that cannot be packed, and `check` refuses every condition that would ask for one.
 """
@@ -11,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from bloomery.engine.artifact import Artifact
+from bloomery.engine.history import JUDGED
 from bloomery.engine.packing import packed
 from bloomery.engine.session import Meter, Session
 from bloomery.engine.stage import Stopped
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.canon import digest
+from bloomery.plan.cast import BASELINE
 from bloomery.plan.schema import Plan, Suite
 
 
@@ -56,7 +59,8 @@ def _judged(
         result = kind.run(config, model, folder, device=session.device, threads=session.threads)
         known: dict[str, Any] = {"suite": key, "artifact": model.digest}
         for measurement in result.measurements:
-            full = replace(measurement, name=f"{name}/{measurement.name}", seed=seed, who=who)
+            whose = measurement.who if measurement.who.startswith(BASELINE) else who
+            full = replace(measurement, name=f"{name}/{measurement.name}", seed=seed, who=whose)
             session.emit("measured", sync=False, **place, **known, measurement=full.to_json())
         for prompt, text in result.samples:
             session.emit("sample", once=True, sync=False, **place, **known, **more, prompt=prompt, text=text)
@@ -89,4 +93,5 @@ def settings_of(suite: Suite) -> dict[str, Any]:
 
 
 def retold(measurement: Measurement, who: str, seed: int) -> Measurement:
-    return replace(measurement, who=who, seed=seed)
+    """As the party's own; what is a rival's that the suite brings stays the rival's."""
+    return replace(measurement, who=who if measurement.who == JUDGED else measurement.who, seed=seed)

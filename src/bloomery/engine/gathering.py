@@ -1,6 +1,7 @@
 """The evidence on an attempt: what its parties measured, what suites find of them, of rivals and of earlier stages.
 
-Suites run here, each on whom its conditions name, and never twice on the same artifact. Of an attempt that could not be
+Suites run here, each on whom its conditions name, and never twice on the same artifact; a rival that a suite brings is
+the one that stood beside the candidate. Of an attempt that could not be
 carried out only what its own cells measured.
 """
 
@@ -62,4 +63,5 @@ def _of_stage(attempt: Attempt, reference: str, models: Mapping[tuple[str, int],
 def _judged(attempt: Attempt, model: Artifact, who: str, seed: int) -> Iterator[Measurement]:
     session, plan, stage = attempt.session, attempt.plan, attempt.stage
     for suite in cast.suites(plan, stage, who, candidate=who == attempt.candidate):
-        yield from evaluate(session, plan, suite, model, stage=stage.id, attempt=attempt.number, who=who, seed=seed)
+        found = evaluate(session, plan, suite, model, stage=stage.id, attempt=attempt.number, who=who, seed=seed)
+        yield from (one for one in found if one.who == who or who == attempt.candidate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ ONCE = frozenset(
     )
 )  # fmt: skip
 """Events that a resumed run would say again."""
+
+JUDGED = "judged"
+"""Who a suite's measurement is of, whoever asks: the artifact that was judged."""
 
 CellKey = tuple[str, int, str, int]
 """(stage, attempt, who, seed)"""
@@ -79,8 +82,8 @@ class History:
         self._seeds: dict[tuple[str, int], list[int]] = defaultdict(list)
         self._reused: dict[CellKey, CellKey] = {}
         self.evaluations: dict[tuple[str, str], tuple[Measurement, ...]] = {}
-        """{(suite digest, artifact digest): measurements}"""
-        self._pending: dict[tuple[str, str], dict[tuple[str, int | None], Measurement]] = defaultdict(dict)
+        """{(suite digest, artifact digest): measurements}, of JUDGED or of a rival that the suite brings"""
+        self._pending: dict[tuple[str, str], dict[tuple[str, str, int | None], Measurement]] = defaultdict(dict)
         self.spent: dict[CellKey, dict[str, float]] = defaultdict(lambda: {"tokens": 0.0, "flops": 0.0, "seconds": 0.0})
         self.seen: set[tuple[Any, ...]] = set()
         self.resumed = False
@@ -115,7 +118,9 @@ class History:
             measurement = Measurement.from_json(event["measurement"])
             slot = (measurement.name, measurement.step)
             if "suite" in event:
-                self._pending[event["suite"], event["artifact"]][slot] = measurement
+                own = measurement.who == event.get("who", measurement.who)
+                measurement = replace(measurement, who=JUDGED if own else measurement.who)
+                self._pending[event["suite"], event["artifact"]][measurement.who, *slot] = measurement
             elif _key(event) in self.cells:
                 self.cells[_key(event)].measurements[slot] = measurement
         elif name == "spent":

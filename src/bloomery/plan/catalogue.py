@@ -54,6 +54,15 @@ class SuiteInfo(Protocol):
         ...
 
 
+@runtime_checkable
+class Bringing(Protocol):
+    """A suite may bring rivals of its own, and measure them beside the candidate (`who` = baseline:NAME)."""
+
+    def brings(self, config: BaseModel) -> Collection[str]:
+        """Names of baselines (`best_constant`), each with some of the metrics that the suite emits."""
+        ...
+
+
 class Catalogue(Protocol):
     def kinds(self) -> Mapping[str, KindInfo]:
         """{"pretrain": ..., "harmonic/to_l2": ...}: a system's kinds carry its name."""

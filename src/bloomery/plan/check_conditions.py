@@ -6,12 +6,15 @@ installed, what it may declare is left open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from pydantic import BaseModel
 
 from bloomery.errors import nearest
 from bloomery.measure import Emitted
 from bloomery.plan import check_enough, metrics
 from bloomery.plan.cast import CANDIDATE, fixed_candidate, parse_reference
+from bloomery.plan.catalogue import Bringing, SuiteInfo
 from bloomery.plan.check_stages import named_stage
 from bloomery.plan.look import Asked, Look, Placed, asked, claimed
 from bloomery.plan.problems import closest, descend
@@ -152,10 +155,12 @@ def _arm(look: Look, path: KeyPath, party: str, placed: Placed) -> None:
 
 
 def _baseline(look: Look, found: Asked, placed: Placed, name: str) -> None:
-    baselines = look.plan.baselines
-    if name in baselines or (name == "*" and baselines) or _may_bring_baselines(look, found, placed):
+    baselines, path = look.plan.baselines, (*found.path, "relative_to")
+    source = metrics.source(found.condition.metric)
+    if name in baselines and source in look.plan.suites and name in _brought(look, source):
+        look.problem(path, f"two baselines '{name}': one in the plan, one that '{source}' brings", "another name")
+    if name in baselines or (name == "*" and baselines) or _may_bring_baselines(look, found, placed, name):
         return
-    path = (*found.path, "relative_to")
     what = "no baselines" if name == "*" else f"no baseline '{name}'"
     look.problem(
         path, what, "a name under `baselines`", nearest(f"baseline:{name}", [f"baseline:{x}" for x in baselines])
@@ -175,12 +180,27 @@ def _packable(look: Look, found: Asked, name: str) -> None:
             look.problem((*found.path, "relative_to"), what, "a baseline that is a model, or a stage", hint)
 
 
-def _may_bring_baselines(look: Look, found: Asked, placed: Placed) -> bool:
+def _may_bring_baselines(look: Look, found: Asked, placed: Placed, name: str) -> bool:
     """Kinds and suites can bring rivals of their own; those that are not offered might."""
-    suite = look.plan.suites.get(metrics.source(found.condition.metric))
-    if suite is not None and suite.kind not in look.catalogue.suites():
-        return True
+    source = metrics.source(found.condition.metric)
+    suite = look.plan.suites.get(source)
+    if suite is not None:
+        brought = _brought(look, source)
+        if suite.kind not in look.catalogue.suites() or name in brought or (name == "*" and brought):
+            return True
     return placed.spec.kind is not None and placed.spec.kind not in look.catalogue.kinds()
+
+
+def _brought(look: Look, name: str) -> Collection[str]:
+    """The baselines that a suite brings; none where its settings are wrong."""
+    info = look.catalogue.suites().get(look.plan.suites[name].kind)
+    config = _suite_config(look, name, info) if isinstance(info, Bringing) else None
+    return info.brings(config) if isinstance(info, Bringing) and config is not None else ()
+
+
+def _suite_config(look: Look, name: str, info: SuiteInfo) -> BaseModel | None:
+    settings = {key: value for key, value in look.loaded.raw["suites"][name].items() if key not in ("kind", "through")}
+    return look.tried(info.config_model(), settings)[0]
 
 
 def _measured_there(look: Look, found: Asked, target: Placed) -> None:
@@ -231,8 +251,7 @@ def _of_suite(look: Look, name: str) -> dict[str, Emitted] | None:
     info = look.catalogue.suites().get(suite.kind)
     if info is None:
         return None
-    settings = {key: value for key, value in look.loaded.raw["suites"][name].items() if key not in ("kind", "through")}
-    config, _ = look.tried(info.config_model(), settings)
+    config = _suite_config(look, name, info)
     if config is None:
         return None
     sources = [f"{name}/{codec}" for codec in suite.through] or [name]

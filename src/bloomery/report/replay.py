@@ -217,7 +217,7 @@ class Reader:
     def on_measured(self, event: Facts) -> None:
         one = Measurement.from_json(event["measurement"])
         self.attempt(event).measured[one.name, one.who, one.seed, one.step] = one
-        if event.get("artifact"):
+        if event.get("artifact") and one.who == event.get("who", one.who):  # not a rival that the suite brings
             self.judged.setdefault(str(event["artifact"]), {})[one.name] = one
 
     def on_artifact(self, event: Facts) -> None:

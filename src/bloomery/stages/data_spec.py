@@ -28,6 +28,9 @@ from bloomery.errors import BloomeryError, DataError, PlanError, Problems, neare
 from bloomery.plan.problems import show, translate
 from bloomery.plan.units import Bytes, Count, Share
 
+GAUNTLET_HELD_OUT = "held_out"
+"""evaluate.gauntlet.source.HELD_OUT, without loading it."""
+Category = Literal["math", "factual", "reasoning", "counting", "code", "format", "instruct", "creative"]
 SplitName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
 SET_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 
@@ -134,11 +137,37 @@ class HubSettings(_Set):
     max_bytes: Bytes | None = None
 
 
-SetSettings = StdlibSettings | DocstringsSettings | TextSettings | JsonlSettings | ParquetSettings | HubSettings
+class GauntletSettings(_Frozen):
+    source: Literal["gauntlet"]
+    examples: Count = Field(default=8000, ge=80, le=40_000)
+    """Items of the eight categories together; those of held-out templates, the split `held_out`, come on top."""
+    seed: int = Field(default=0, ge=0)
+    shares: Mapping[Category, Share] | None = None
+    """{category: share of the items}, where they are not to be equal."""
+    split_by: Literal["tuple"] = "tuple"
+    split: Mapping[SplitName, Share] | None = None
+    """{split: share}, in place of the default rule."""
+    deduplicate: None = None
+
+
+SetSettings = (
+    StdlibSettings
+    | DocstringsSettings
+    | TextSettings
+    | JsonlSettings
+    | ParquetSettings
+    | HubSettings
+    | GauntletSettings
+)
 SOURCES: Mapping[str, type[SetSettings]] = {
     "stdlib": StdlibSettings, "docstrings": DocstringsSettings, "text": TextSettings, "jsonl": JsonlSettings,
-    "parquet": ParquetSettings, "hub": HubSettings,
+    "parquet": ParquetSettings, "hub": HubSettings, "gauntlet": GauntletSettings,
 }  # fmt: skip
+
+
+def _always(settings: SetSettings) -> tuple[str, ...]:
+    """Splits that a source has whatever its shares."""
+    return (GAUNTLET_HELD_OUT,) if isinstance(settings, GauntletSettings) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +180,7 @@ class DataSpec:
     def splits(self) -> dict[str, tuple[str, ...]]:
         """{set: its splits}, with those that exist as soon as the plan names them."""
         return {
-            name: tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *ON_DEMAND)
+            name: (tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *ON_DEMAND)) + _always(each)
             for name, each in self.sets.items()
         }
 
@@ -168,7 +197,8 @@ class DataSpec:
     def prepared_splits(self) -> dict[str, tuple[str, ...]]:
         """{set: the splits that `prepare` makes}."""
         return {
-            name: tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *self.wanted.get(name, ()))
+            name: (tuple(each.split) if each.split is not None else (*DEFAULT_SPLITS, *self.wanted.get(name, ())))
+            + _always(each)
             for name, each in self.sets.items()
         }
 
@@ -256,6 +286,8 @@ def _sense(name: str, settings: SetSettings) -> Iterable[BloomeryError]:
             check_shares(settings.split.items(), f"{name}.split")
         except DataError as error:
             yield PlanError(error.where, error.found, error.expected)
+    if isinstance(settings, GauntletSettings):
+        yield from _gauntlet_problems(name, settings)
     if isinstance(settings, FilesSettings) and (settings.folder is None) == (settings.file is None):
         yield PlanError(
             name, "exactly one of `folder` and `file` says where the text is", "folder: PATH, or file: PATH"
@@ -269,6 +301,17 @@ def _sense(name: str, settings: SetSettings) -> Iterable[BloomeryError]:
             )
         if preset is not None and not preset.text:
             yield PlanError(f"{name}.name", f"'{settings.name}' cannot be streamed: {preset.about}", hint=preset.gated)
+
+
+def _gauntlet_problems(name: str, settings: GauntletSettings) -> Iterable[BloomeryError]:
+    if settings.split is not None and GAUNTLET_HELD_OUT in settings.split:
+        found = f"the split '{GAUNTLET_HELD_OUT}' is made of whole templates, not by a share"
+        yield PlanError(f"{name}.split.{GAUNTLET_HELD_OUT}", found, "other names; it is there in any case")
+    if settings.shares is not None:
+        try:
+            check_shares(settings.shares.items(), f"{name}.shares")
+        except DataError as error:
+            yield PlanError(error.where, error.found, error.expected)
 
 
 def _fit_on_problems(spec: DataSpec, fit_on: str) -> Iterable[BloomeryError]:

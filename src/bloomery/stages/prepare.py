@@ -25,6 +25,7 @@ from bloomery.stages.data_spec import (
     DataSpec,
     DocstringsSettings,
     FileSettings,
+    GauntletSettings,
     HubSettings,
     JsonlSettings,
     SetSettings,
@@ -80,6 +81,11 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
             return Docstrings()
         case HubSettings():
             return _hub(settings)
+        case GauntletSettings():
+            from bloomery.evaluate.gauntlet.source import GauntletItems
+
+            shares = None if settings.shares is None else tuple((name, float(n)) for name, n in settings.shares.items())
+            return GauntletItems(settings.examples, settings.seed, shares)
         case _:
             pass
     key, path = ("folder", settings.folder) if settings.folder is not None else ("file", settings.file)
@@ -131,6 +137,10 @@ def prepare(
         rule: SplitRule = (
             bucket_rule(spec.wanted.get(name, ())) if settings.split is None else share_rule(settings.split)
         )
+        if isinstance(settings, GauntletSettings):
+            from bloomery.evaluate.gauntlet.source import with_held_out
+
+            rule = with_held_out(rule)
         sets[name] = SetRecipe(
             source, rule, splits[name], settings.deduplicate is not None, isinstance(settings, HubSettings)
         )

@@ -1,0 +1,224 @@
+"""The suite `gauntlet`: what a model answers to the items of a prepared part, and what constant answers would earn.
+
+For every category in the part, for `all` of them and for the `weakest`:
+
+    accuracy       of the model, at temperature 0                       weakest: of the category where it is lowest
+    best_constant  of the answer that solves most items of the set's own train part
+    another_item   of the reference of another item of the category
+    margin         accuracy - best_constant, on the same items
+
+It brings `baseline:best_constant`: the same answers as a rival's `accuracy`, so that a gate can ask for
+`gauntlet/*/accuracy, relative_to: baseline:best_constant, as: difference`.
+
+An answer may be as long as the longest reference of its category, and SLACK tokens more. Shares are over items, with
+Wilson intervals; margins are paired. Refuses a part that does not come from `source: gauntlet`, or is what the
+constants are fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+
+from bloomery.engine.artifact import Artifact
+from bloomery.engine.intervals import items_interval, paired_interval
+from bloomery.engine.stage import SuiteResult
+from bloomery.errors import DataError
+from bloomery.evaluate.gauntlet.item import CATEGORIES, Item
+from bloomery.measure import Emitted, Items, Measurement
+from bloomery.plan.cast import BASELINE
+from bloomery.plan.schema import Frozen
+from bloomery.stages.baselines import NGRAM_CARD
+
+if TYPE_CHECKING:
+    from bloomery.data.prepared import Prepared
+    from bloomery.data.tokenizer import Tokenizer
+    from bloomery.evaluate.ngram import NGram
+
+SLACK = 8
+RIVAL = "best_constant"
+GROUPS = (*CATEGORIES, "all", "weakest")
+
+
+class GauntletSettings(Frozen):
+    data: str
+    """A part of a gauntlet: `skills:test`, or `skills:held_out` (templates that no other part has)."""
+    items: int | None = Field(default=None, ge=1)
+    """At most this many of each category, evenly spread; None: all."""
+
+
+class Gauntlet:
+    """Generated questions in eight categories, each with a checker."""
+
+    def config_model(self) -> type[BaseModel]:
+        return GauntletSettings
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        return {f"{group}/{name}": emitted for group in GROUPS for name, emitted in _QUANTITIES.items()}
+
+    def brings(self, config: BaseModel) -> tuple[str, ...]:
+        return (RIVAL,)
+
+    def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
+        from bloomery.data.prepared import Prepared
+        from bloomery.stages import models
+
+        assert isinstance(config, GauntletSettings)
+        assert data is not None
+        models.use_threads(threads)
+        prepared = Prepared.open(data)
+        tokenizer = prepared.tokenizer
+        chosen = _chosen(prepared, config)
+        write = _writer(model.path, tokenizer, device)
+        longest = {category: _longest(items, tokenizer) for category, items in chosen.items()}
+
+        def answer(item: Item) -> str:
+            return write(item.prompt, longest[item.category])
+
+        return judged(chosen, _constants(prepared, config), answer, prepared.part(config.data).digest)
+
+
+_QUANTITIES = {
+    "accuracy": Emitted("", "higher"),
+    "best_constant": Emitted("", "lower"),
+    "another_item": Emitted("", "lower"),
+    "margin": Emitted("", "higher"),
+}
+
+
+def _chosen(prepared: Prepared, config: GauntletSettings) -> dict[str, list[Item]]:
+    """{category: its items}, those that are there, in the order of CATEGORIES."""
+    from bloomery.evaluate.gauntlet.source import items_of
+    from bloomery.evaluate.perplexity import spread
+
+    items = items_of(prepared.part(config.data), prepared.tokenizer)
+    by_category = {category: [item for item in items if item.category == category] for category in CATEGORIES}
+    return {
+        category: [several[index] for index in spread(len(several), config.items)]
+        for category, several in by_category.items()
+        if several
+    }
+
+
+def _constants(prepared: Prepared, config: GauntletSettings) -> dict[str, Item]:
+    """{category: the best constant answer, as the item whose reference it is}, found on the train part of the set."""
+    from bloomery.data.prepared import parse_part
+    from bloomery.evaluate.gauntlet.rivals import best_constant
+    from bloomery.evaluate.gauntlet.source import items_of
+
+    name, split = parse_part(config.data)
+    if split == "train" or "train" not in prepared.splits(name):
+        found = f"{name}:{split}" if split == "train" else f"'{name}' has no part 'train'"
+        raise DataError(f"data.{name}", found, "another part than train, which constants are fitted on")
+    items = items_of(prepared.part(f"{name}:train"), prepared.tokenizer)
+    own = {category: [item for item in items if item.category == category] for category in CATEGORIES}
+    return {category: best_constant(several) for category, several in own.items() if several}
+
+
+def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
+    """(prompt, most tokens) -> what the model in this folder, or its table of counts, writes at temperature 0."""
+    from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.sample import generate
+    from bloomery.stages import models
+
+    if (folder / NGRAM_CARD).exists():
+        table = NGram.load(folder)
+        return lambda prompt, most: likeliest(table, tokenizer, prompt, most)
+    network = models.load_model(folder, device=device)
+    models.check_tokenizer(folder, tokenizer)
+    return lambda prompt, most: generate(network, tokenizer, prompt, max_tokens=most, temperature=0)
+
+
+def likeliest(table: NGram, tokenizer: Tokenizer, prompt: str, most: int) -> str:
+    """What a table of counts writes, always the likeliest token. It knows no more than its last `order - 1` tokens."""
+    import torch
+
+    tokens = [tokenizer.end_of_document, *map(int, tokenizer.encode(prompt))]
+    start = len(tokens)
+    while len(tokens) < start + most:
+        token = int(table.logprobs(torch.tensor([tokens[-table.order :]]))[0, -1].argmax())
+        if token == tokenizer.end_of_document:
+            break
+        tokens.append(token)
+    return tokenizer.decode(tokens[start:])
+
+
+def _longest(items: Sequence[Item], tokenizer: Tokenizer) -> int:
+    return SLACK + max(len(tokenizer.encode(f" {item.reference}")) for item in items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """1 or 0 for each item of a group."""
+
+    key: str
+    model: tuple[float, ...]
+    constant: tuple[float, ...]
+    other: tuple[float, ...]
+
+    def items(self, scores: tuple[float, ...]) -> Items:
+        return Items(self.key, scores, tuple(1.0 for _ in scores))
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.model) / len(self.model)
+
+
+def judged(
+    chosen: Mapping[str, Sequence[Item]], constants: Mapping[str, Item], answer: Callable[[Item], str], digest: str
+) -> SuiteResult:
+    """What `answer` earns on {category: items}. digest: of the part that the items stand in."""
+    from bloomery.evaluate.gauntlet.rivals import others, solves
+
+    scores: dict[str, _Scores] = {}
+    samples: list[tuple[str, str]] = []
+    for category, items in chosen.items():
+        answers = [answer(item) for item in items]
+        samples.append((items[0].prompt, answers[0]))
+        constant = constants.get(category)
+        scores[category] = _Scores(
+            f"{digest}:{category}:{len(items)}",
+            tuple(float(item.accepts(text)) for item, text in zip(items, answers, strict=True)),
+            tuple(float(constant is not None and solves(constant, item)) for item in items),
+            tuple(float(solves(other, item)) for other, item in zip(others(items), items, strict=True)),
+        )
+    return SuiteResult(tuple(_measurements(scores, digest)), tuple(samples))
+
+
+def _measurements(scores: Mapping[str, _Scores], digest: str) -> list[Measurement]:
+    together = _Scores(
+        f"{digest}:all:{','.join(str(len(one.model)) for one in scores.values())}",
+        tuple(one for each in scores.values() for one in each.model),
+        tuple(one for each in scores.values() for one in each.constant),
+        tuple(one for each in scores.values() for one in each.other),
+    )
+    weakest = min(scores.values(), key=lambda one: one.accuracy)
+    found: list[Measurement] = []
+    for name, one in {**scores, "all": together, "weakest": weakest}.items():
+        mine, constant = one.items(one.model), one.items(one.constant)
+        found += [
+            _share(f"{name}/accuracy", mine),
+            _share(f"{name}/best_constant", constant),
+            _share(f"{name}/another_item", one.items(one.other)),
+            _margin(f"{name}/margin", mine, constant),
+        ]
+    least = min(scores.values(), key=lambda one: sum(one.constant) / len(one.constant))
+    for name, one in {**scores, "all": together, "weakest": least}.items():
+        found.append(replace(_share(f"{name}/accuracy", one.items(one.constant)), who=f"{BASELINE}{RIVAL}"))
+    return found
+
+
+def _share(name: str, items: Items) -> Measurement:
+    n = len(items.sums)
+    return Measurement(name, sum(items.sums) / n, n, items_interval([items]), items=items)
+
+
+def _margin(name: str, mine: Items, constant: Items) -> Measurement:
+    n = len(mine.sums)
+    differences = tuple(a - b for a, b in zip(mine.sums, constant.sums, strict=True))
+    interval = paired_interval([(mine, constant)], "difference")
+    return Measurement(name, sum(differences) / n, n, interval, items=Items(mine.key, differences, mine.weights))
