@@ -197,19 +197,20 @@ import gc, os, sys
 def f(half):
     needle = half + half
     seen = []
-    def look(text):
-        if isinstance(text, bytes): text = text.decode("latin-1")
-        if isinstance(text, str) and needle in text and text is not needle: seen.append(text[:50])
+    def look(thing, depth=0):
+        if isinstance(thing, bytes): thing = thing.decode("latin-1")
+        if isinstance(thing, str):
+            if needle in thing and thing is not needle: seen.append(thing[:50])
+            return
+        if depth > 3: return
+        if isinstance(thing, dict): thing = [*thing.keys(), *thing.values()]
+        elif type(thing).__name__ == "frame": thing = list(thing.f_locals.values())
+        elif type(thing).__name__ == "function": thing = list(thing.__code__.co_consts)
+        elif not isinstance(thing, (list, tuple, set)): return
+        for one in list(thing): look(one, depth + 1)
     for thing in gc.get_objects():
-        try:
-            if isinstance(thing, dict): inner = list(thing.items())
-            elif isinstance(thing, (list, tuple, set)): inner = list(thing)
-            elif type(thing).__name__ == "frame": inner = list(thing.f_locals.values())
-            elif type(thing).__name__ == "function": inner = list(thing.__code__.co_consts)
-            else: continue
-        except Exception: continue
-        for one in inner:
-            for each in one if isinstance(one, tuple) else (one,): look(each)
+        try: look(thing, 2)
+        except Exception: pass
     frame = sys._getframe()
     while frame is not None:
         for one in frame.f_locals.values(): look(one)
