@@ -203,7 +203,7 @@ def f(half):
             if needle in thing and thing is not needle: seen.append(thing[:50])
             return
         if depth > 3: return
-        if isinstance(thing, dict): thing = [*thing.keys(), *thing.values()]
+        if isinstance(thing, dict): thing = [one for pair in list(thing.items()) for one in pair]
         elif type(thing).__name__ == "frame": thing = list(thing.f_locals.values())
         elif type(thing).__name__ == "function": thing = list(thing.__code__.co_consts)
         elif not isinstance(thing, (list, tuple, set)): return
@@ -213,7 +213,7 @@ def f(half):
         except Exception: pass
     frame = sys._getframe()
     while frame is not None:
-        for one in frame.f_locals.values(): look(one)
+        for one in list(frame.f_locals.values()): look(one)
         frame = frame.f_back
     for one in (*sys.argv, *sys.orig_argv, *os.environ.values()): look(one)
     places = ["/proc/self/cmdline", "/proc/self/environ", "/dev/stdin"]
