@@ -218,7 +218,9 @@ def f(half):
     for one in (*sys.argv, *sys.orig_argv, *os.environ.values()): look(one)
     places = ["/proc/self/cmdline", "/proc/self/environ", "/dev/stdin"]
     for folder, _, names in os.walk("."): places += [os.path.join(folder, name) for name in names]
-    for pid in range(1, 40000): places += [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ"]
+    try: pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+    except OSError: pids = []
+    for pid in pids: places += [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ"]
     for place in places:
         try:
             with open(place, "rb") as stream: look(stream.read(1 << 20))
