@@ -57,7 +57,7 @@ def test_who_knows_answers_everything(task: str, own: Tokenizer, part: TokenFile
     }
     oracle = known.get(task, Remembering(own.vocab, part.tokens))
     for context in (16, 33, 64):
-        asked = questions(task, own, part, 40, context)
+        asked = questions(task, own, part, 20, context)
         answers = answer(oracle, asked)
         assert all(answers.right), (context, answers.right)
         assert all(answers.by_length)

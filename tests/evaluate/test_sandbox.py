@@ -197,27 +197,30 @@ import gc, os, sys
 def f(half):
     needle = half + half
     seen = []
-    def look(text):
-        if isinstance(text, bytes): text = text.decode("latin-1")
-        if isinstance(text, str) and needle in text and text is not needle: seen.append(text[:50])
+    def look(thing, depth=0):
+        if isinstance(thing, bytes): thing = thing.decode("latin-1")
+        if isinstance(thing, str):
+            if needle in thing and thing is not needle: seen.append(thing[:50])
+            return
+        if depth > 3: return
+        if isinstance(thing, dict): thing = [one for pair in list(thing.items()) for one in pair]
+        elif type(thing).__name__ == "frame": thing = list(thing.f_locals.values())
+        elif type(thing).__name__ == "function": thing = list(thing.__code__.co_consts)
+        elif not isinstance(thing, (list, tuple, set)): return
+        for one in list(thing): look(one, depth + 1)
     for thing in gc.get_objects():
-        try:
-            if isinstance(thing, dict): inner = list(thing.items())
-            elif isinstance(thing, (list, tuple, set)): inner = list(thing)
-            elif type(thing).__name__ == "frame": inner = list(thing.f_locals.values())
-            elif type(thing).__name__ == "function": inner = list(thing.__code__.co_consts)
-            else: continue
-        except Exception: continue
-        for one in inner:
-            for each in one if isinstance(one, tuple) else (one,): look(each)
+        try: look(thing, 2)
+        except Exception: pass
     frame = sys._getframe()
     while frame is not None:
-        for one in frame.f_locals.values(): look(one)
+        for one in list(frame.f_locals.values()): look(one)
         frame = frame.f_back
     for one in (*sys.argv, *sys.orig_argv, *os.environ.values()): look(one)
     places = ["/proc/self/cmdline", "/proc/self/environ", "/dev/stdin"]
     for folder, _, names in os.walk("."): places += [os.path.join(folder, name) for name in names]
-    for pid in range(1, 40000): places += [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ"]
+    try: pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+    except OSError: pids = []
+    for pid in pids: places += [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ"]
     for place in places:
         try:
             with open(place, "rb") as stream: look(stream.read(1 << 20))

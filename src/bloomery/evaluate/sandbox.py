@@ -11,10 +11,10 @@ The nonce and the check never stand in the candidate's process, its files or its
 answer with the values that the check asks for.
 
 What is not guaranteed: a kernel bug is a way out. Without Landlock the candidate reads and writes what this user may,
-without namespaces it reaches the network, and without either it may signal this user's processes; `isolation()` says
-so, and then a container or a user of its own is needed. RLIMIT_NPROC does not bind root: without a process namespace a
-child that leaves the group survives there, and without Landlock too root may trace the judge. The temporary folder may
-hold as many small files as the time allows.
+without namespaces it reaches the network, and without either it may signal this user's processes and look into their
+memory, ours with the nonce included; `isolation()` says so, and then a container or a virtual machine is needed.
+RLIMIT_NPROC does not bind root: without a process namespace a child that leaves the group survives there. The temporary
+folder may hold as many small files as the time allows.
 
 Values are plain (None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict) and copied: a check
 sees neither changed arguments nor identity, and cannot pass functions.
