@@ -6,6 +6,7 @@ import random
 import string
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,8 @@ from bloomery.evaluate.gauntlet.item import CATEGORIES, Dice, Item, junk
 from bloomery.evaluate.gauntlet.rivals import best_constant, others, solves
 
 EXAMPLES = 4000
-ITEMS = generate(EXAMPLES)
 PINNED = "7bdbd70c0c048a00ad75f26a37c8b54559778b429e90176df86f1fe68bfec5a0"
 """sha256 of generate(800): names, keys and texts. Whoever changes it changes VERSION too."""
-BY_TEMPLATE = {
-    name: [item for item in ITEMS if f"{item.category}/{item.template}" == name] for name in TEMPLATES
-}  # fmt: skip
 PROTOTYPE = {
     "math": (0.006, 0.007), "factual": (0.21, 0.09), "reasoning": (0.24, 0.14), "counting": (0.23, 0.14),
     "code": (0.009, 0.018), "format": (0.001, 0.0), "instruct": (0.011, 0.001), "creative": (0.0, 0.0),
@@ -37,8 +34,17 @@ ERROR = 0.009
 """Two standard errors of a share of 1 % among 500 items."""
 
 
+def every() -> tuple[Item, ...]:
+    return generate(EXAMPLES)
+
+
+@cache
+def by_template(name: str) -> list[Item]:
+    return [item for item in every() if f"{item.category}/{item.template}" == name]
+
+
 def of(category: str, *, held_out: bool = False) -> list[Item]:
-    return [item for item in ITEMS if item.category == category and item.held_out is held_out]
+    return [item for item in every() if item.category == category and item.held_out is held_out]
 
 
 def test_every_category_has_its_share_several_templates_and_one_held_out() -> None:
@@ -49,12 +55,12 @@ def test_every_category_has_its_share_several_templates_and_one_held_out() -> No
         assert len(regular) >= 3
         assert min(regular.values()) >= EXAMPLES // 8 // 6
         assert not regular.keys() & {item.template for item in of(category, held_out=True)}
-    assert all(BY_TEMPLATE.values())
+    assert all(by_template(name) for name in TEMPLATES)
 
 
 def test_tuples_prompts_and_names_are_unique() -> None:
     for what in ("key", "prompt", "name"):
-        assert len({getattr(item, what) for item in ITEMS}) == len(ITEMS) == EXAMPLES * 11 // 10
+        assert len({getattr(item, what) for item in every()}) == len(every()) == EXAMPLES * 11 // 10
 
 
 def test_the_set_is_the_same_under_every_python() -> None:
@@ -67,7 +73,7 @@ def test_the_set_is_the_same_under_every_python() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name in SOLVERS])
 def test_the_reference_is_what_another_solver_finds_in_the_question(name: str) -> None:
-    for item in BY_TEMPLATE[name]:
+    for item in by_template(name):
         found = SOLVERS[name](item.task.question)
         assert found.split() == item.reference.split(), item.text
         assert item.accepts(found)
@@ -79,12 +85,12 @@ def test_all_templates_have_another_solver_but_programs_and_free_texts() -> None
 
 def test_every_reference_is_accepted() -> None:
     """100 % in all categories; programs are run in test_gauntlet_program."""
-    assert all(item.accepts(item.reference) for item in ITEMS if item.category != "code")
+    assert all(item.accepts(item.reference) for item in every() if item.category != "code")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_junk_scores_nothing(name: str) -> None:
-    for item in BY_TEMPLATE[name]:
+    for item in by_template(name):
         numbers = " ".join(map(str, range(400)))
         for text in (
             *junk(item),
@@ -125,7 +131,8 @@ def test_constants_and_other_answers_earn_no_more_than_in_the_prototype(category
 
 
 def test_no_answer_of_a_template_is_much_more_frequent_than_the_others() -> None:
-    for items in BY_TEMPLATE.values():
+    for name in TEMPLATES:
+        items = by_template(name)
         counts = Counter(item.reference for item in items)
         assert max(counts.values()) <= max(2.0, 1.6 * len(items) / len(counts)), counts.most_common(3)
 
@@ -139,7 +146,7 @@ def test_the_best_constant_is_the_best_by_trying_all() -> None:
 
 
 def test_an_item_is_found_again_by_its_name() -> None:
-    for item in ITEMS[::7]:
+    for item in every()[::7]:
         again = item_named(item.name)
         assert (again.key, again.text, again.held_out) == (item.key, item.text, item.held_out)
     for name in (
@@ -191,13 +198,13 @@ def test_the_only_name_counts(text: str, name: str | None) -> None:
     assert answers.name_in(text, ("April", "May", "June")) == name
 
 
-@given(st.text(max_size=200), st.integers(0, len(ITEMS) - 1))
+@given(st.text(max_size=200), st.integers(0, EXAMPLES - 1))
 def test_no_text_makes_a_checker_raise_and_none_is_right_by_chance(text: str, number: int) -> None:
-    assert not ITEMS[number].accepts(text) or text.strip()
+    assert not every()[number].accepts(text) or text.strip()
 
 
 def test_checkers_of_format_take_no_more_and_no_less() -> None:
-    (item,) = BY_TEMPLATE["format/json"][:1]
+    (item,) = by_template("format/json")[:1]
     content = item.reference
     assert item.accepts(content.replace(": ", ":").replace(", ", " ,\n"))
     number = "".join(c for c in content if c.isdigit())
@@ -209,7 +216,7 @@ def test_checkers_of_format_take_no_more_and_no_less() -> None:
         content + content,
     )
     assert not any(item.accepts(text) for text in (*wrong, content.replace(number, f"{number}.0"), "NaN", "[" * 1500))
-    (item,) = BY_TEMPLATE["format/bullets"][:1]
+    (item,) = by_template("format/bullets")[:1]
     lines = item.reference.splitlines()
     assert item.accepts(item.reference + "\n")
     for text in (" ".join(lines), "\n".join(lines[::-1]), "\n\n".join(lines), "\n".join(["Here:", *lines]), lines[0]):
@@ -217,7 +224,7 @@ def test_checkers_of_format_take_no_more_and_no_less() -> None:
 
 
 def test_free_text_has_to_keep_every_constraint() -> None:
-    item = next(one for one in BY_TEMPLATE["creative/sentences"] if one.reference.count(".") == 1)
+    item = next(one for one in by_template("creative/sentences") if one.reference.count(".") == 1)
     words = item.reference.split()
     assert item.accepts(item.reference.replace(".", "!"))
     draw = random.Random(0)
