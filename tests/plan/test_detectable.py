@@ -85,3 +85,12 @@ def test_against_a_control_it_is_a_bound_that_simulated_runs_keep() -> None:
     cleared = each.mean(1) - 1.645 * each.std(1, ddof=1) / np.sqrt(500) > 0
     assert 0.78 < cleared.mean() < 0.84  # independent answers at one half: the worst case, four times in five
     assert told(gate.replace("difference", "ratio").replace("value: 0", "value: 1")).detectable == ()
+
+
+def test_both_parts_of_a_refusal_suite_are_kept_from_training() -> None:
+    suites = 'suites: {safety: {kind: perplexity, data: "corpus:val", block: "corpus:val", allow: "corpus:train"}}'
+    text = PLAN.replace("GATE", 'metric: safety/loss, op: "<", value: 3')
+    text = text.replace('suites: {text: {kind: perplexity, data: "corpus:val", items: ITEMS}}', suites)
+    found = [str(one) for one in check(load_text(text, Path("plan.yaml")), FakeCatalogue()).problems]
+    assert any("suites.safety.allow" in one and "is fitted on it" in one for one in found), found
+    assert not any("suites.safety.block" in one for one in found if "fitted" in one)

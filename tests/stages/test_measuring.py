@@ -176,6 +176,17 @@ def test_a_fresh_process_tells_what_a_model_costs(trained: Trained, data: Prepar
     assert ("joules_per_token" in found) == (energy.meter("cpu") is not None)
 
 
+def test_memory_is_that_of_the_process_alone(trained: Trained, data: Prepared) -> None:
+    """getrusage would say what this process, its parent, has held; the model itself is some kilobytes."""
+    settings = {"prompt": 4, "tokens": 1, "repeats": 1, "processes": 1, "threads": 1}
+    before = judged("system", settings, model_of(trained), data.folder)["peak_memory_bytes"].value
+    held = bytearray(int(before) + 200_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    after = judged("system", settings, model_of(trained), data.folder)["peak_memory_bytes"].value
+    assert after == pytest.approx(before, rel=0.1)
+    assert after < len(held)
+
+
 def test_another_machine_is_no_evidence_and_an_unknown_one_is_refused(trained: Trained, data: Prepared) -> None:
     model = model_of(trained)
     assert set(judged("system", {"profile": "rx-7800xt"}, model, data.folder)) == {"disk_bytes"}
@@ -235,8 +246,10 @@ def test_planted_overlaps_are_measured(tmp_path: Path, trained: Trained) -> None
     assert found["words/item_share"].value == pytest.approx(3 / 9)
     assert found["words/item_share"].n == 9
     assert found["too_short_share"].value == pytest.approx(1 / 10)
-    # Upper case is another text to bytes: 20 of them in a row are found in two items only.
-    assert found["tokens/item_share"].value == pytest.approx(2 / 9, abs=0.03)
+    # Upper case is another text to bytes; as many of them as 13 words have are found in two items only.
+    assert found["tokens/item_share"].value == pytest.approx(2 / 9)
+    near = judged("contamination", {"data": "exam:test", "token_n": 3}, model_of(trained), prepared.folder)
+    assert near["tokens/item_share"].value == pytest.approx(9 / 10)  # all but "too short"
     half = judged("contamination", {"data": "exam:test", "least": 0.6}, model_of(trained), prepared.folder)
     assert half["words/item_share"].value == pytest.approx(2 / 9)
     every = judged("contamination", {}, model_of(trained), prepared.folder)

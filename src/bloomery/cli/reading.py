@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from bloomery.cli.console import console
@@ -47,7 +47,8 @@ def print_table(screen: Console, view: RunView) -> None:
 
 
 def print_grid(screen: Console, grid: Grid) -> None:
-    table = Table(*map(escape, grid.header), title=escape(grid.caption), title_justify="left")
+    columns = [Column(escape(name), overflow="fold") for name in grid.header]
+    table = Table(*columns, title=escape(grid.caption), title_justify="left")
     for position, row in enumerate(grid.rows):
         tone = grid.tones[position] if position < len(grid.tones) else ""
         table.add_row(*map(Text, row), style=STYLES.get(tone, ""))

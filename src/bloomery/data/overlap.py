@@ -28,6 +28,8 @@ Hashes = NDArray[np.uint64]
 WORD = re.compile(r"\w+")
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15 | 1)
 TOKENS_AT_ONCE = 1 << 20
+FIRST_BITS = 24
+"""Of a hash: most n-grams of the training text are ruled out by a table of 16 MiB, before anything is searched."""
 WORDS_REMEMBERED = 1 << 20
 """Hashes of words are kept for so many different ones, then forgotten."""
 
@@ -88,8 +90,11 @@ def overlap(items: Sequence[Hashes], training: Iterable[Hashes], n: int) -> Over
     wanted, place = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *each]), return_inverse=True)
     seen = np.zeros(len(wanted), dtype=np.bool_)
     if len(wanted):
+        perhaps = np.zeros(1 << FIRST_BITS, dtype=np.bool_)
+        perhaps[wanted >> np.uint64(64 - FIRST_BITS)] = True
         for piece in training:
             there = grams(piece, n)
+            there = there[perhaps[there >> np.uint64(64 - FIRST_BITS)]]
             at = np.minimum(np.searchsorted(wanted, there), len(wanted) - 1)
             seen[at[wanted[at] == there]] = True
     bounds = np.cumsum([0, *counts])

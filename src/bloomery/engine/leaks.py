@@ -30,16 +30,16 @@ def fitted_parts(plan: Plan, catalogue: Catalogue) -> frozenset[str]:
 def refuse_judged(loaded: Loaded, shared: Shared, fitted: frozenset[str]) -> None:
     """Raise DataError for the first suite whose documents a stage learns from under another set's name."""
     for name, suite in loaded.plan.suites.items():
-        part = _whole(suite.data) if suite.data is not None else ""
-        for source, documents in shared.get(part, {}).items():
-            if source in fitted:
-                raise DataError(
-                    loaded.where(f"suites.{name}.data"),
-                    f"{documents} documents of {part} also stand in {source}, which a stage learns from",
-                    "text that no stage learns from",
-                    f"give '{source.partition(':')[0]}' and '{part.partition(':')[0]}' the same names and `split`, "
-                    "or judge another part",
-                )
+        for key, part in ((key, _whole(part)) for key, part in suite.judged.items()):
+            for source, documents in shared.get(part, {}).items():
+                if source in fitted:
+                    raise DataError(
+                        loaded.where(f"suites.{name}.{key}"),
+                        f"{documents} documents of {part} also stand in {source}, which a stage learns from",
+                        "text that no stage learns from",
+                        f"give '{source.partition(':')[0]}' and '{part.partition(':')[0]}' the same names and `split`, "
+                        "or judge another part",
+                    )
 
 
 def notes(shared: Shared, fitted: frozenset[str]) -> list[str]:

@@ -30,8 +30,8 @@ def check(look: Look) -> None:
         if look.offered((*path, "kind"), suite.kind, look.catalogue.suites(), "suite kind"):
             settings = _settings(look, "suites", name, ("kind", "through"))
             look.typed(path, look.catalogue.suites()[suite.kind].config_model(), settings)
-        if suite.data is not None:
-            _part(look, (*path, "data"), suite.data)
+        for key, part in suite.judged.items():
+            _part(look, (*path, key), part)
         for index, codec in enumerate(suite.through):
             look.offered((*path, "through", index), codec, look.catalogue.codecs(), "codec")
             if codec in suite.through[:index]:
@@ -163,13 +163,14 @@ def _fitted_on(look: Look) -> None:
         names = [metrics.source(found.condition.metric) for found in asked(placed)]
         for name in [*names, *placed.spec.evaluate]:
             suite = look.plan.suites.get(name)
-            if suite is None or suite.data is None or name in told or whole_name(suite.data) not in fitted:
+            if suite is None or name in told:
                 continue
-            told.add(name)
-            part = whole_name(suite.data)
-            what = f"judges {part} for stage '{placed.id}', and stage '{fitted[part].id}' is fitted on it"
-            path: KeyPath = ("suites", name, "data")
-            look.problem(path, what, "a part that no stage learns from", _another_split(look, part))
+            for key, part in ((key, whole_name(part)) for key, part in suite.judged.items()):
+                if part in fitted:
+                    told.add(name)
+                    what = f"judges {part} for stage '{placed.id}', and stage '{fitted[part].id}' is fitted on it"
+                    path: KeyPath = ("suites", name, key)
+                    look.problem(path, what, "a part that no stage learns from", _another_split(look, part))
 
 
 def _another_split(look: Look, part: str) -> str:

@@ -215,6 +215,12 @@ class Suite(Frozen):
     through: tuple[str, ...] = ()
     """Codecs that the model is packed with first."""
 
+    @property
+    def judged(self) -> Mapping[str, str]:
+        """{key: part of data} of all that it judges: `data`, and what a kind with two parts calls them."""
+        named = {"data": self.data, **{key: (self.model_extra or {}).get(key) for key in ("block", "allow")}}
+        return {key: part for key, part in named.items() if isinstance(part, str)}
+
 
 class Baseline(Frozen):
     """A rival fitted on exactly the tokens that the judged model has seen. Further keys are its kind's settings."""

@@ -33,8 +33,15 @@ def evaluation_grid(view: RunView) -> Grid | None:
 def _cells(one: Finding) -> tuple[str, ...]:
     bounds = wording.NOTHING
     if one.interval is not None:
-        bounds = f"{wording.amount(one.metric, one.interval.low)} … {wording.amount(one.metric, one.interval.high)}"
-    return one.metric, wording.amount(one.metric, one.value), bounds, f"{one.n:,}", str(len(one.seeds))
+        bounds = f"{_amount(one.metric, one.interval.low)} … {_amount(one.metric, one.interval.high)}"
+    return one.metric, _amount(one.metric, one.value), bounds, f"{one.n:,}", str(len(one.seeds))
+
+
+def _amount(metric: str, value: float | None) -> str:
+    """As elsewhere, but fractions of a second are told in milliseconds."""
+    if value is not None and abs(value) < 1 and wording.unit_of(metric) == "seconds":
+        return f"{1000 * value:.3g} ms".replace("-", wording.MINUS)
+    return wording.amount(metric, value)
 
 
 def finding_grid(title: str, found: Sequence[Finding], other: str = "") -> Grid:
@@ -45,7 +52,7 @@ def finding_grid(title: str, found: Sequence[Finding], other: str = "") -> Grid:
         more: tuple[str, ...] = ()
         if other:
             more = (
-                wording.amount(one.metric, one.against),
+                _amount(one.metric, one.against),
                 wording.fixed(one.difference, sign=True),
                 wording.interval(one.difference_interval, sign=True).removesuffix(" (95 %)"),
                 one.note,

@@ -35,8 +35,8 @@ class ContaminationSettings(Frozen):
     """The parts that are learned from; without any, the `train` split of every set."""
     n: int = Field(default=13, ge=1)
     """Words in a row."""
-    token_n: int = Field(default=20, ge=1)
-    """Tokens in a row; 13 words are some 20 of a small vocabulary."""
+    token_n: int | None = Field(default=None, ge=1)
+    """Tokens in a row; without it as many as n words of the judged text are on average."""
     least: Share = 0.0
     """An item counts where more than this share of its n-grams is found; 0: where any is."""
     items: int | None = Field(default=None, ge=1)
@@ -92,17 +92,18 @@ def _overlaps(
     chosen = {part: spread(file.documents, config.items) for part, file in files.items()}
     training = [prepared.part(part) for part in learned if prepared.documents(part)]
     words = grams.Words()
+    documents = [files[part].document(index)[:-1] for part in judged for index in chosen[part]]
     items = {
-        "words": [
-            words(prepared.tokenizer.decode(files[part].document(index))) for part in judged for index in chosen[part]
-        ],
-        "tokens": [grams.token_hashes(files[part].document(index)[:-1]) for part in judged for index in chosen[part]],
+        "words": [words(prepared.tokenizer.decode(document)) for document in documents],
+        "tokens": [grams.token_hashes(document) for document in documents],
     }
+    counted = {unit: max(1, sum(map(len, hashes))) for unit, hashes in items.items()}
+    token_n = config.token_n or max(1, round(config.n * counted["tokens"] / counted["words"]))
     streams = {
         "words": (one for file in training for one in grams.documents_as_words(file, prepared.tokenizer, words)),
-        "tokens": (one for file in training for one in grams.stream_of_tokens(file, config.token_n)),
+        "tokens": (one for file in training for one in grams.stream_of_tokens(file, token_n)),
     }
-    lengths = {"words": config.n, "tokens": config.token_n}
+    lengths = {"words": config.n, "tokens": token_n}
     whole = {unit: grams.overlap(items[unit], streams[unit], lengths[unit]) for unit in items}
     start = 0
     for part in judged:
