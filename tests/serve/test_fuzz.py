@@ -105,9 +105,10 @@ def test_bytes_that_are_no_http(here: Any, sent: bytes) -> None:
 
 @pytest.mark.slow
 def test_the_description_holds_under_schemathesis(here: Any) -> None:
-    """Requests drawn from /openapi.json, valid and not: no answer is a server error."""
+    """Requests drawn from /openapi.json, valid and not: no answer is a server error, or one that is not described."""
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import status_code_conformance
 
     schema = schemathesis.openapi.from_url(f"{here.url}/openapi.json")
     asked = []
@@ -117,7 +118,7 @@ def test_the_description_holds_under_schemathesis(here: Any) -> None:
         @given(case=operation.as_strategy())
         @settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
         def ask(case: Any) -> None:
-            case.call_and_validate(checks=[not_a_server_error])
+            case.call_and_validate(checks=[not_a_server_error, status_code_conformance])
 
         ask()
         asked.append((operation.method.upper(), operation.path))
