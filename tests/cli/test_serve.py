@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bloomery.cli.serving import _loopback
 from support.command import Command, process
 
 
@@ -93,6 +94,14 @@ def test_mistakes_are_one_clear_error(done: Path, bloomery: Command, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = bloomery("serve", "test/tiny", "--port", str(taken.getsockname()[1]), *runs)
     assert (said.code, "cannot be bound" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("192.0.2.7", False), ("ore", False)],
+)
+def test_who_can_reach_it_without_a_key(host: str, inside: bool) -> None:
+    assert _loopback(host) == inside
 
 
 def test_without_the_extra_it_says_how_to_get_it(

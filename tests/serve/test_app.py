@@ -165,6 +165,21 @@ def test_a_body_that_is_too_large_is_413_announced_or_not(server: Any) -> None:
     assert parts.status_code == 413
 
 
+def test_a_body_that_does_not_arrive_is_408(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.serve.gate.BODY_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 90\r\n\r\n{")
+        assert client.recv(20).startswith(b"HTTP/1.1 408")
+
+
+def test_other_paths_are_counted_as_one(server: Any) -> None:
+    for path in ("/secret", "/v1/secret"):
+        server.http.get(path)
+    text = server.http.get("/metrics").text
+    assert "secret" not in text
+    assert 'path="other",status="404"' in text
+
+
 def test_other_paths_and_methods_have_error_bodies(server: Any) -> None:
     assert server.http.get("/v2/models").json()["error"]["message"] == "Not Found"
     assert server.http.get("/v1/completions").status_code == 405

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from bloomery.evaluate.sampling import SEEDS, Sampling
 
-MOST_CHOICES, MOST_LIKELIEST, MOST_STOPS = 8, 20, 16
+MOST_CHOICES, MOST_LIKELIEST, MOST_STOPS, LONGEST_STOP = 8, 20, 8, 200
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -28,7 +28,7 @@ def _sayable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_sayable)]
-Stop = Annotated[Text, Field(min_length=1, max_length=1000)]
+Stop = Annotated[Text, Field(min_length=1, max_length=LONGEST_STOP)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
