@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from torch import Tensor, nn
 
 from bloomery.evaluate import reuse
@@ -105,6 +105,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=15)
 @given(asked=requests())
 def test_scores_are_those_of_one_pass_a_request(name: str, asked: tuple[list[Request], int]) -> None:
     (wanted, window), model = asked, MODELS[name]
@@ -115,6 +116,7 @@ def test_scores_are_those_of_one_pass_a_request(name: str, asked: tuple[list[Req
         assert mine.greedy == slow.greedy
 
 
+@settings(max_examples=15)
 @given(asked=requests())
 def test_small_batches_and_eager_copies_change_nothing(asked: tuple[list[Request], int]) -> None:
     (wanted, window), usual = asked, (reuse.POSITIONS_AT_ONCE, reuse.LEAST_SNAPSHOT)
