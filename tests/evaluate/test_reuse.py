@@ -171,6 +171,15 @@ def test_answers_with_different_first_tokens_are_one_batch() -> None:
     assert found.tokens == 60 + 3 * 4  # (0, 1) reads where (0, 1, 2) does
 
 
+@pytest.mark.parametrize("name", ["dense", "recurrent"])
+def test_what_was_read_for_an_answer_is_read_again_where_it_is_asked_about(name: str) -> None:
+    """The first answer ends in the tokens that the second one is asked after: its last one has to be seen again."""
+    wanted = [Request((1, 2), (3, 4)), Request((1, 2, 3), (4,)), Request((1, 2, 3), (0,))]
+    found = score_all(MODELS[name], wanted, window=8).scores
+    slow = [score_one(MODELS[name], request, window=8).logprob for request in wanted]
+    assert [one.logprob for one in found] == pytest.approx(slow, rel=1e-12)
+
+
 def test_a_window_that_cuts_shifts_every_context_and_shares_little() -> None:
     wanted = [Request((*range(3), *SHOTS, *([0] * cut)), (1,)) for cut in range(4)]
     cut = score_all(MODELS["dense"], wanted, window=40)
