@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from torch import Tensor, nn
 
 from bloomery.evaluate import reuse
@@ -105,6 +105,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=15)
 @given(asked=requests())
 def test_scores_are_those_of_one_pass_a_request(name: str, asked: tuple[list[Request], int]) -> None:
     (wanted, window), model = asked, MODELS[name]
@@ -115,6 +116,7 @@ def test_scores_are_those_of_one_pass_a_request(name: str, asked: tuple[list[Req
         assert mine.greedy == slow.greedy
 
 
+@settings(max_examples=15)
 @given(asked=requests())
 def test_small_batches_and_eager_copies_change_nothing(asked: tuple[list[Request], int]) -> None:
     (wanted, window), usual = asked, (reuse.POSITIONS_AT_ONCE, reuse.LEAST_SNAPSHOT)
@@ -167,6 +169,15 @@ def test_answers_with_different_first_tokens_are_one_batch() -> None:
     found = score_all(MODELS["dense"], wanted, window=128)
     assert found.passes == 2
     assert found.tokens == 60 + 3 * 4  # (0, 1) reads where (0, 1, 2) does
+
+
+@pytest.mark.parametrize("name", ["dense", "recurrent"])
+def test_what_was_read_for_an_answer_is_read_again_where_it_is_asked_about(name: str) -> None:
+    """The first answer ends in the tokens that the second one is asked after: its last one has to be seen again."""
+    wanted = [Request((1, 2), (3, 4)), Request((1, 2, 3), (4,)), Request((1, 2, 3), (0,))]
+    found = score_all(MODELS[name], wanted, window=8).scores
+    slow = [score_one(MODELS[name], request, window=8).logprob for request in wanted]
+    assert [one.logprob for one in found] == pytest.approx(slow, rel=1e-12)
 
 
 def test_a_window_that_cuts_shifts_every_context_and_shares_little() -> None:
