@@ -46,6 +46,13 @@ def parts() -> dict[str, str]:
         ("A dense `model`", DenseConfig),
         ("The suite `perplexity`", PerplexitySettings),
         ("The suite `generation`", GenerationSettings),
+        ("The suite `builtin`", BuiltinSettings),
+        ("The suite `gauntlet`", GauntletSettings),
+        ("The suite `lmeval`", LmEvalSettings),
+        ("The suite `calibration`", CalibrationSettings),
+        ("The suite `refusal`", RefusalSettings),
+        ("The suite `system`", SystemSettings),
+        ("The suite `contamination`", ContaminationSettings),
         ("The baseline `ngram`", NGramSettings),
     ]
     return {

@@ -7,7 +7,6 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; sums depend on it to the last bit
 os.environ["MPLBACKEND"] = "agg"
 os.environ.pop("BLOOMERY_RUNS", None)
-os.environ.pop("BLOOMERY_DATA", None)
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
@@ -16,6 +15,9 @@ OFFLINE = TESTS / "support" / "offline"
 sys.path.insert(0, str(TESTS))  # `support` is for tests only
 sys.path.insert(0, str(OFFLINE))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(OFFLINE), str(SOURCE)])
+import support.real  # noqa: E402, F401  it reads BLOOMERY_DATA, which no plan under test is to see
+
+os.environ.pop("BLOOMERY_DATA", None)
 sys.modules.pop("sitecustomize", None)  # the interpreter may have come with one of its own
 
 import pytest  # noqa: E402

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,8 @@ from bloomery.data import files
 from bloomery.data.corpus import Document, Source
 from bloomery.data.files import Fields, JsonLines, ParquetFiles, TextFiles, clean_text
 from bloomery.errors import DataError, MissingExtra
+from support.real import ABSENT, REAL
 
-REAL = Path(os.environ.get("BLOOMERY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def texts(source: Source) -> dict[str, str]:
@@ -132,7 +131,7 @@ def test_parquet_without_its_extra_says_how_to_get_it(tmp_path: Path, monkeypatc
         list(ParquetFiles(tmp_path).documents())
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the developers' data is not here (BLOOMERY_DATA)")
+@pytest.mark.skipif(not REAL.is_dir(), reason=ABSENT)
 def test_real_files_are_read_whole() -> None:
     peps = texts(JsonLines(REAL / "docs" / "peps.jsonl", Fields("text", "path")))
     assert len(peps) == 302

@@ -1,17 +1,17 @@
 """HumanEval: canonical solutions pass, all of them; stubs do not, none of them."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from bloomery.errors import DataError
 from bloomery.evaluate.humaneval import Problem, cut, load_problems, solved
+from support.real import ABSENT, REAL
 
-FILE = Path(os.environ.get("BLOOMERY_DATA", Path(__file__).parents[3] / "shared" / "data")) / "humaneval"
+FILE = REAL / "humaneval"
 FILE = FILE / "HumanEval_first20.jsonl"
-HERE = pytest.mark.skipif(not FILE.is_file(), reason="the developers' data is not here (BLOOMERY_DATA)")
+HERE = pytest.mark.skipif(not FILE.is_file(), reason=ABSENT)
 
 
 @HERE

@@ -1,7 +1,6 @@
 """The harness through our adapter: the numbers of its own HFLM on the same weights, and chance for no knowledge."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from bloomery.evaluate.lmeval_model import Usage, adapter, greedy
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
 from support import published
+from support.real import ABSENT, REAL
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (pip install -e '.[eval]')")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the harness and what it brings
 lmeval.check_installed()
 
-REAL = Path(os.environ.get("BLOOMERY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WINDOW = 512
 CHOICES = ("mmlu", "hellaswag", "arc_challenge", "truthfulqa", "winogrande")
 
@@ -134,7 +133,7 @@ SAMPLES = [
 ]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the developers' data is not here (BLOOMERY_DATA)")
+@pytest.mark.skipif(not REAL.is_dir(), reason=ABSENT)
 @pytest.mark.parametrize(("real", "made_up", "shots", "limit"), SAMPLES)
 def test_numbers_equal_hflm_on_published_questions(
     models: Mapping[str, Any], real: str, made_up: str, shots: int, limit: int
@@ -381,7 +380,7 @@ def interval(values: tuple[float, ...]) -> tuple[float, float]:
     return share - z * error, share + z * error
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the developers' data is not here (BLOOMERY_DATA)")
+@pytest.mark.skipif(not REAL.is_dir(), reason=ABSENT)
 @pytest.mark.parametrize("scorer", [None, "A", "B"], ids=["uniform", "always A", "always B"])
 def test_knowing_nothing_is_chance_in_every_multiple_choice_task(scorer: str | None) -> None:
     """But for ARC's accuracy: a sum over tokens favours the shortest choice, which is wrong there more often than not.

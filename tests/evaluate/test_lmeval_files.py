@@ -1,6 +1,5 @@
 """Published files become the rows that the hub has: known rows, and what is refused."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,8 @@ import pytest
 from bloomery.errors import DataError
 from bloomery.evaluate.lmeval_files import READERS, read, subjects
 from support import published
+from support.real import ABSENT, REAL
 
-REAL = Path(os.environ.get("BLOOMERY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 COUNTS = {
     "mmlu_anatomy": ("test", 135),
     "hellaswag": ("validation", 200),
@@ -107,7 +106,7 @@ def test_other_forms_are_refused(file: str, content: str, tmp_path: Path) -> Non
         read(task, tmp_path)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the developers' data is not here (BLOOMERY_DATA)")
+@pytest.mark.skipif(not REAL.is_dir(), reason=ABSENT)
 @pytest.mark.parametrize("task", COUNTS)
 def test_the_published_files_are_read_whole(task: str) -> None:
     split, count = COUNTS[task]

@@ -2,8 +2,7 @@
 
 First the syntax tree: one function `f` of one argument, made of the nodes, built-in functions and methods listed here;
 no import, no attribute but those methods, no name that begins with an underscore, no while. Only what passes is run, in
-a process of its own (`python -I -S`, empty environment, temporary folder, limits on time, memory and files), which must
-print a nonce that it is told when it has begun. Nothing is run in our process.
+the sandbox. Nothing is run in our process.
 
 Refuses, as wrong, whatever does not parse, is too long, or does not end in time.
 """
@@ -12,14 +11,11 @@ from __future__ import annotations
 
 import ast
 import json
-import secrets
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from bloomery.evaluate.sandbox import run
 
 LONGEST = 1000
 """Characters."""
@@ -92,31 +88,13 @@ def _hidden(name: str) -> bool:
 def computes(source: str, inputs: Sequence[Any], outputs: str) -> bool:
     """Whether `f` gives these outputs (a JSON list) for these inputs; of the same types, so True is not 1."""
     source = source.strip()
-    return allowed(source) and _passes(source, json.dumps(list(inputs)), outputs)
+    return allowed(source) and run(source, _check(inputs, outputs), entry="f", timeout=SECONDS).passed
 
 
-_CHILD = """
-import json as _json, resource as _resource, sys as _sys
-for _what, _most in ((_resource.RLIMIT_AS, 1 << 29), (_resource.RLIMIT_CPU, {seconds}), (_resource.RLIMIT_FSIZE, 0)):
-    _resource.setrlimit(_what, (_most, _most))
-_given, _wanted, _nonce = map(_json.loads, _sys.stdin.read().splitlines())
-{source}
-_found = [f(_one) for _one in _given]
-print(_nonce if _json.dumps(_found) == _json.dumps(_wanted) else "")
+def _check(inputs: Sequence[Any], outputs: str) -> str:
+    return f"""
+import json
+def check(candidate):
+    found = [candidate(one) for one in json.loads({json.dumps(list(inputs))!r})]
+    assert json.dumps(found) == json.dumps(json.loads({outputs!r}))
 """
-
-
-def _passes(source: str, inputs: str, outputs: str) -> bool:
-    """The one place that runs a function; `source` has been looked through."""
-    nonce = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "f.py"
-        file.write_text(_CHILD.format(seconds=SECONDS, source=source), encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", str(file)], cwd=folder, env={}, capture_output=True, timeout=SECONDS,
-                input="\n".join((inputs, outputs, json.dumps(nonce))).encode(), check=False, start_new_session=True,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return False
-    return secrets.compare_digest(done.stdout.strip(), nonce.encode())

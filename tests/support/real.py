@@ -1,0 +1,10 @@
+"""Where the developers' public data lies, which is no part of the project: tests that read it skip where it is absent.
+
+Imported by conftest.py before it takes BLOOMERY_DATA from the environment, so that no plan under test looks there.
+"""
+
+import os
+from pathlib import Path
+
+REAL = Path(os.environ.get("BLOOMERY_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ABSENT = "the developers' data is not here (BLOOMERY_DATA)"
