@@ -25,10 +25,17 @@ from bloomery.quant.pack import FORMATS
 from bloomery.report.claims import bundled, take_stock
 from bloomery.report.claims_page import page as claims_page
 from bloomery.stages.baselines import NGramSettings
+from bloomery.stages.builtin import BuiltinSettings
+from bloomery.stages.calibrating import CalibrationSettings
+from bloomery.stages.contamination import ContaminationSettings
 from bloomery.stages.data_spec import SOURCES, TOKENIZERS
+from bloomery.stages.gauntlet import GauntletSettings
+from bloomery.stages.lmeval import LmEvalSettings
 from bloomery.stages.pretrain import Pretrain
+from bloomery.stages.refusing import RefusalSettings
 from bloomery.stages.settings import Optimizer, Schedule, Training, Validation
 from bloomery.stages.suites import GenerationSettings, PerplexitySettings
+from bloomery.stages.system import SystemSettings
 from bloomery.stages.training import METRICS
 
 ROOT = Path(__file__).parent.parent

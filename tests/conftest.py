@@ -15,7 +15,7 @@ OFFLINE = TESTS / "support" / "offline"
 sys.path.insert(0, str(TESTS))  # `support` is for tests only
 sys.path.insert(0, str(OFFLINE))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(OFFLINE), str(SOURCE)])
-import support.real  # noqa: E402, F401  it reads BLOOMERY_DATA, which no plan under test is to see
+import support.real  # noqa: E402  it reads BLOOMERY_DATA, which no plan under test is to see
 
 os.environ.pop("BLOOMERY_DATA", None)
 sys.modules.pop("sitecustomize", None)  # the interpreter may have come with one of its own

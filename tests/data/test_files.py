@@ -17,7 +17,6 @@ from bloomery.errors import DataError, MissingExtra
 from support.real import ABSENT, REAL
 
 
-
 def texts(source: Source) -> dict[str, str]:
     return {document.name: document.text for document in source.documents()}
 
