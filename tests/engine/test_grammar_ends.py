@@ -109,8 +109,8 @@ def sequences(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> Counte
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fifty_random_runs_of_each_plan_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = sequences(name, 50, monkeypatch)
+def test_thirty_random_runs_of_each_plan_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = sequences(name, 30, monkeypatch)
     assert all(seen[status] for status in ("pass", "fail", "missing"))  # else nothing was put to the test
     assert seen["retry"]
     assert seen["reached the end"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
@@ -92,6 +92,7 @@ def rows(tensor: Tensor) -> list[bytes]:
 
 @BOTH
 @given(values=some_blocks)
+@example(values=np.full((1, 32), -0.0, dtype=np.float32))
 def test_every_bit_is_that_of_the_scalar_loop(
     pack: Callable[[Tensor], Tensor],
     unpack: Callable[[Tensor], Tensor],

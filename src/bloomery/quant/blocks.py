@@ -41,7 +41,7 @@ def unpack_q8_0(packed: UInt8[Tensor, "n 34"]) -> Float[Tensor, "n 32"]:
 def pack_q4_0(blocks: Float[Tensor, "n 32"]) -> UInt8[Tensor, "n 18"]:
     """float32 in. Raises ValueError where a scale is not finite in half precision."""
     largest = blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True))
-    scale = largest / -8
+    scale = (largest + 0.0) / -8  # of a block of -0.0 GGUF's largest is 0.0, with which its loop begins
     steps = (blocks.double() * _inverse(scale).double() + 8.5).float()  # exact in double, rounded once
     low, high = steps.trunc().clamp(0, 15).to(torch.uint8).split(BLOCK // 2, dim=1)
     return torch.cat((_half(scale), low | (high << 4)), dim=1)
