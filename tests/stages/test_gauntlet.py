@@ -21,7 +21,7 @@ from bloomery.evaluate.ngram import NGram
 from bloomery.measure import Measurement
 from bloomery.stages import data_spec
 from bloomery.stages.baselines import NGRAM_CARD
-from bloomery.stages.gauntlet import GROUPS, Gauntlet, GauntletSettings, _constants, judged, likeliest
+from bloomery.stages.gauntlet import GROUPS, Gauntlet, GauntletSettings, _constants, _own, _prepared, judged, likeliest
 from bloomery.stages.prepare import parse_data, prepare
 from support.command import Command, tiny_plan
 
@@ -131,8 +131,8 @@ def chosen(skills: Prepared, split: str) -> dict[str, list[Item]]:
 
 
 def found(skills: Prepared, answer: Any) -> dict[tuple[str, str], Measurement]:
-    config = GauntletSettings(data="skills:test")
-    result = judged(chosen(skills, "test"), _constants(skills, config), answer, skills.part("skills:test").digest)
+    constants = _constants(_prepared(skills, "skills:test")[1])
+    result = judged(chosen(skills, "test"), constants, answer, skills.part("skills:test").digest)
     return {(one.who, one.name): one for one in result.measurements}
 
 
@@ -177,7 +177,7 @@ def test_right_answers_earn_everything_and_the_constants_no_margin(skills: Prepa
     """Programs are run for this; their share is one item in eight."""
     best = found(skills, lambda item: item.reference)
     assert all(best["candidate", f"{group}/accuracy"].value == 1 for group in GROUPS)
-    constants = _constants(skills, GauntletSettings(data="skills:test"))
+    constants = _constants(_prepared(skills, "skills:test")[1])
     constant = found(skills, lambda item: constants[item.category].reference)
     for category in set(CATEGORIES) - {"code"}:
         assert constant["candidate", f"{category}/margin"].value == 0
@@ -201,7 +201,15 @@ def test_two_models_are_paired_over_the_same_items_only(skills: Prepared) -> Non
 @pytest.mark.parametrize("data", ["skills", "skills:train"])
 def test_constants_are_not_judged_on_what_they_were_fitted_on(skills: Prepared, data: str) -> None:
     with pytest.raises(BloomeryError, match="constants are fitted on"):
-        _constants(skills, GauntletSettings(data=data))
+        _prepared(skills, data)
+
+
+def test_without_data_it_asks_its_own_questions_and_fits_constants_on_others() -> None:
+    asked, others = _own()
+    assert not {item.key for item in asked} & {item.key for item in others}
+    assert {item.category for item in asked} == {item.category for item in others} == set(CATEGORIES)
+    assert min(Counter(item.category for item in asked).values()) >= 80
+    assert (asked, others) == _own()
 
 
 def test_a_table_of_counts_answers_with_the_likeliest_tokens_after_the_whole_prompt(

@@ -11,12 +11,14 @@ It brings `baseline:best_constant`: the same answers as a rival's `accuracy`, so
 `gauntlet/*/accuracy, relative_to: baseline:best_constant, as: difference`.
 
 An answer may be as long as the longest reference of its category, and SLACK tokens more. Shares are over items, with
-Wilson intervals; margins are paired. Refuses a part that does not come from `source: gauntlet`, or is what the
-constants are fitted on.
+Wilson intervals; margins are paired. Without `data`, questions of its own are asked, a fifth of OWN_EXAMPLES, by the
+hash of their tuples; constants are fitted on the rest. Refuses a part that does not come from `source: gauntlet`, or is
+what the constants are fitted on.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,13 +42,15 @@ if TYPE_CHECKING:
     from bloomery.evaluate.ngram import NGram
 
 SLACK = 8
+OWN_EXAMPLES = 4000
 RIVAL = "best_constant"
 GROUPS = (*CATEGORIES, "all", "weakest")
 
 
 class GauntletSettings(Frozen):
-    data: str
-    """A part of a gauntlet: `skills:test`, or `skills:held_out` (templates that no other part has)."""
+    data: str | None = None
+    """A part of a gauntlet: `skills:test`, or `skills:held_out` (templates that no other part has). None: questions made
+    now, which a model that learned from a gauntlet may have seen."""
     items: int | None = Field(default=None, ge=1)
     """At most this many of each category, evenly spread; None: all."""
 
@@ -65,6 +69,7 @@ class Gauntlet:
 
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
+        from bloomery.evaluate.gauntlet.generate import VERSION
         from bloomery.stages import models
 
         assert isinstance(config, GauntletSettings)
@@ -72,14 +77,16 @@ class Gauntlet:
         models.use_threads(threads)
         prepared = Prepared.open(data)
         tokenizer = prepared.tokenizer
-        chosen = _chosen(prepared, config)
+        asked, others = _own() if config.data is None else _prepared(prepared, config.data)
+        chosen = _chosen(asked, config.items)
         write = _writer(model.path, tokenizer, device)
         longest = {category: _longest(items, tokenizer) for category, items in chosen.items()}
 
         def answer(item: Item) -> str:
             return write(item.prompt, longest[item.category])
 
-        return judged(chosen, _constants(prepared, config), answer, prepared.part(config.data).digest)
+        digest = f"gauntlet {VERSION}" if config.data is None else prepared.part(config.data).digest
+        return judged(chosen, _constants(others), answer, digest)
 
 
 _QUANTITIES = {
@@ -90,33 +97,53 @@ _QUANTITIES = {
 }
 
 
-def _chosen(prepared: Prepared, config: GauntletSettings) -> dict[str, list[Item]]:
-    """{category: its items}, those that are there, in the order of CATEGORIES."""
-    from bloomery.evaluate.gauntlet.source import items_of
-    from bloomery.evaluate.perplexity import spread
-
-    items = items_of(prepared.part(config.data), prepared.tokenizer)
-    by_category = {category: [item for item in items if item.category == category] for category in CATEGORIES}
-    return {
-        category: [several[index] for index in spread(len(several), config.items)]
-        for category, several in by_category.items()
-        if several
-    }
-
-
-def _constants(prepared: Prepared, config: GauntletSettings) -> dict[str, Item]:
-    """{category: the best constant answer, as the item whose reference it is}, found on the train part of the set."""
+def _prepared(prepared: Prepared, data: str) -> tuple[list[Item], list[Item]]:
+    """The items of a part, and those that constants are fitted on: the train part of the set."""
     from bloomery.data.prepared import parse_part
-    from bloomery.evaluate.gauntlet.rivals import best_constant
     from bloomery.evaluate.gauntlet.source import items_of
 
-    name, split = parse_part(config.data)
+    name, split = parse_part(data)
     if split == "train" or "train" not in prepared.splits(name):
         found = f"{name}:{split}" if split == "train" else f"'{name}' has no part 'train'"
         raise DataError(f"data.{name}", found, "another part than train, which constants are fitted on")
-    items = items_of(prepared.part(f"{name}:train"), prepared.tokenizer)
-    own = {category: [item for item in items if item.category == category] for category in CATEGORIES}
-    return {category: best_constant(several) for category, several in own.items() if several}
+    both = (prepared.part(part) for part in (data, f"{name}:train"))
+    asked, others = (items_of(part, prepared.tokenizer) for part in both)
+    return asked, others
+
+
+def _own() -> tuple[list[Item], list[Item]]:
+    """As `_prepared`, without any data."""
+    from bloomery.evaluate.gauntlet.generate import generate
+
+    asked: list[Item] = []
+    others: list[Item] = []
+    for item in generate(OWN_EXAMPLES):
+        fifth = int(hashlib.sha256(item.key.encode()).hexdigest()[:8], 16) % 5 == 0
+        if not item.held_out:
+            (asked if fifth else others).append(item)
+    return asked, others
+
+
+def _chosen(items: Sequence[Item], limit: int | None) -> dict[str, list[Item]]:
+    """{category: its items}, those that are there, in the order of CATEGORIES."""
+    from bloomery.evaluate.perplexity import spread
+
+    return {
+        category: [several[index] for index in spread(len(several), limit)]
+        for category, several in _by_category(items).items()
+    }
+
+
+def _constants(items: Sequence[Item]) -> dict[str, Item]:
+    """{category: the best constant answer, as the item whose reference it is}."""
+    from bloomery.evaluate.gauntlet.rivals import best_constant
+
+    return {category: best_constant(several) for category, several in _by_category(items).items()}
+
+
+def _by_category(items: Sequence[Item]) -> dict[str, list[Item]]:
+    found = {category: [item for item in items if item.category == category] for category in CATEGORIES}
+    return {category: several for category, several in found.items() if several}
 
 
 def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
