@@ -49,8 +49,8 @@ GROUPS = (*CATEGORIES, "all", "weakest")
 
 class GauntletSettings(Frozen):
     data: str | None = None
-    """A part of a gauntlet: `skills:test`, or `skills:held_out` (templates that no other part has). None: questions made
-    now, which a model that learned from a gauntlet may have seen."""
+    """A part of a gauntlet: `skills:test`, or `skills:held_out` (templates that no other part has). None: questions
+    made now, which a model that learned from a gauntlet may have seen."""
     items: int | None = Field(default=None, ge=1)
     """At most this many of each category, evenly spread; None: all."""
 
