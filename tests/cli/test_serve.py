@@ -20,6 +20,8 @@ import pytest
 from bloomery.cli.serving import _loopback
 from support.command import Command, process
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:

@@ -18,6 +18,8 @@ from bloomery.plan.load import Loaded, load, load_text, resolve
 from bloomery.plan.schema import Condition, StageSpec
 from support.anything import Anything, every_stage, in_memory, walk
 
+pytestmark = pytest.mark.slow
+
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 NAMES = ("agp", "felix", "harmonic", "holographic", "perspective")
 

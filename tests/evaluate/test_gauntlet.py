@@ -22,6 +22,8 @@ from bloomery.evaluate.gauntlet.generate import TEMPLATES, _of_templates, genera
 from bloomery.evaluate.gauntlet.item import CATEGORIES, Dice, Item, junk
 from bloomery.evaluate.gauntlet.rivals import best_constant, others, solves
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 4000
 PINNED = "7bdbd70c0c048a00ad75f26a37c8b54559778b429e90176df86f1fe68bfec5a0"
 """sha256 of generate(800): names, keys and texts. Whoever changes it changes VERSION too."""

@@ -14,6 +14,8 @@ from bloomery.evaluate import passages, probes
 from bloomery.evaluate.questions import Question, answer, chance
 from support.scorers import Closing, Constant, Copying, Remembering, Uniform
 
+pytestmark = pytest.mark.slow
+
 WORDS = [a + b + c for a in "bdfk" for b in "aeiou" for c in ("n", "l", "st", "", "rk")]
 
 

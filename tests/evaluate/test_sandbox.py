@@ -12,7 +12,10 @@ import pytest
 from bloomery.evaluate import inside, sandbox
 from bloomery.evaluate.sandbox import Isolation, Outcome, isolation, run
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX"),
+]
 
 DOUBLE = """
 import random

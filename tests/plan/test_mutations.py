@@ -20,6 +20,8 @@ from bloomery.plan.load import load, load_text, resolve
 from bloomery.plan.runs import planned_runs
 from support.anything import Anything
 
+pytestmark = pytest.mark.slow
+
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 NAMES = ("agp", "felix", "harmonic", "holographic", "perspective")
 

@@ -19,6 +19,8 @@ from bloomery.model.dense import Transformer
 from bloomery.serve.batching import Batch, Closed, Event, Failure, Full, Job, Load, Worker
 from support.writers import writer
 
+pytestmark = pytest.mark.slow
+
 BYTES = BytesTokenizer()
 CONTEXT = 96
 

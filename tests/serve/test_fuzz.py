@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 BASES: dict[str, dict[str, Any]] = {
     "/v1/completions": {"model": "tiny", "prompt": "ore", "max_tokens": 2, "stop": ["a"], "n": 1, "logprobs": 1},
     "/v1/chat/completions": {

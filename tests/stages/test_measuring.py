@@ -23,6 +23,8 @@ from bloomery.plan.metrics import find
 from bloomery.stages import models
 from bloomery.stages.prepare import parse_data, prepare
 
+pytestmark = pytest.mark.slow
+
 
 def model_of(trained: Trained) -> Artifact:
     return unseal(trained.result.outputs["model"])
