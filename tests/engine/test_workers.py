@@ -97,8 +97,9 @@ def test_what_fails_first_is_what_stands_first(bench: Bench) -> None:
     ran = both(
         bench,
         stage(
-            "only", config={"breaks_at": 2, "waits": 0.1}, gate=[below(9, "grow/loss", relative_to="control")],
-            control={"set": {"breaks_at": 1, "waits": 0}}, on_fail=rules,
+            "only", config={"breaks_at": 2, "lets_fail": "control"},
+            gate=[below(9, "grow/loss", relative_to="control")],
+            control={"set": {"breaks_at": 1, "lets_fail": ""}}, on_fail=rules,
         ),
     )  # fmt: skip
     failed = [event["who"] for event in ran.told("cell_failed")]

@@ -67,6 +67,8 @@ class GrowSettings(Frozen):
     reads: bool = True
     waits: float = 0.0
     """Seconds that a step takes."""
+    lets_fail: str = ""
+    """Whose failure must stand in the run's log before this begins, where cells run side by side."""
 
 
 @dataclass
@@ -121,6 +123,8 @@ class Grow:
         if saved.exists():
             known = json.loads(saved.read_text())
             value, step = known["value"], known["step"]
+        if config.lets_fail:
+            await_failure(ctx.workdir, config.lets_fail)
         self.ran.append((f"{ctx.workdir.parent.parent.name}/{ctx.workdir.parent.name}", ctx.who, ctx.seed, step))
         while step < config.steps:
             if ctx.should_stop():
@@ -138,6 +142,17 @@ class Grow:
         write_value(ctx.workdir / "state", value, steps=before + step)
         outputs = {name: ctx.workdir / name for name in ("model", "state")}
         return StageResult(outputs, hashes={"weights": hashed(value), "optimiser": hashed(value, before + step)})
+
+
+def await_failure(workdir: Path, who: str, seconds: float = 60) -> None:
+    log = next(folder / "events.jsonl" for folder in workdir.parents if (folder / "events.jsonl").exists())
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        events = [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        in_turn = not any(event.get("provenance", {}).get("workers", 1) > 1 for event in events)
+        if in_turn or any(event["event"] == "cell_failed" and event["who"] == who for event in events):
+            return
+        time.sleep(0.01)
 
 
 def steps_before(ctx: StageContext) -> int:
