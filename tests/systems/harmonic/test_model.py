@@ -14,8 +14,8 @@ from bloomery.model.dense import Transformer
 from bloomery.model.select import prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
 from bloomery.model.twin import solve
+from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.config import HarmonicConfig
-from bloomery.systems.harmonic.layers import SineLinear
 from bloomery.systems.harmonic.model import build
 from support.scoring import VOCAB, requests, score_one
 
@@ -63,7 +63,7 @@ def test_every_parameter_has_one_scale() -> None:
     model = build(SMALL, 50)
     prove_cover((name for name, _ in model.named_parameters()), {"scales": model.scales()})
     groups = {scale.group for scale in model.scales().values()}
-    assert groups == {"embedding", "norm", "phase", "gain"}
+    assert groups == {"embedding", "norm", "centres", "gain"}
     for name, parameter in model.named_parameters():
         if not name.endswith(("gain", "norm.weight")):
             assert parameter.std().item() == pytest.approx(model.scales()[name].initial_scale, rel=0.4), name
