@@ -17,7 +17,7 @@ from bloomery.measure import Group, Tally
 from bloomery.model.config import DenseConfig, total
 from bloomery.systems.harmonic.sizes import BLOCKS, largest_compression, size
 
-Basis = Literal["sine", "monarch", "lowrank"]
+Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_gabor", "row_cos"]
 
 
 class HarmonicConfig(DenseConfig):
@@ -31,6 +31,9 @@ class HarmonicConfig(DenseConfig):
     """Of `sine`: its frequency. Measured: 1 behaves like a low-rank matrix, 10 is too wiggly to learn, 3 is best."""
     blocks: int = Field(default=BLOCKS, ge=1)
     """Of `monarch`: at most so many, the largest number that divides both sides of a linear."""
+    atom_width: Literal["narrow", "wide"] = "narrow"
+    """Of `row_gauss` and `row_gabor`, at the start: 0.7 of an index step, or, as the documented failure, half the K-th
+    part of a row."""
 
     @model_validator(mode="after")
     def _every_linear_has_a_component(self) -> Self:

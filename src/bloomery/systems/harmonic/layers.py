@@ -14,7 +14,7 @@ Memory falls, compute does not: a generated matrix is multiplied as one, and cos
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,46 +70,9 @@ class Factorised(HarmonicLinear):
         return self(torch.eye(self.inputs, device=device, dtype=self.compute_dtype)).t().contiguous()
 
 
-class Generated(HarmonicLinear):
-    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without."""
-
-    cached: Tensor | None
-    """The generated matrix between calls without gradients; no part of the state."""
-
-    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
-        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
-        self.cached = None
-        self._cached_for: tuple[object, ...] = ()
-
-    @abstractmethod
-    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """x W^T, differentiable, without keeping W."""
-
-    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """x of any dtype; the result is in the compute dtype."""
-        x = x.to(self.compute_dtype)
-        if not torch.compiler.is_compiling():
-            if not torch.is_grad_enabled():
-                return F.linear(x, self._cached_weight())
-            self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
-        return self.product(x)
-
-    def _cached_weight(self) -> Float[Tensor, "o i"]:
-        """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
-        (its address or device moves), or a forward pass with gradients begins."""
-        versions = ((p.data_ptr(), p._version, p.device) for p in self.parameters())
-        state = (self.compute_dtype, self.options(), *versions)
-        if self.cached is None or state != self._cached_for:
-            self.cached, self._cached_for = self.weight(), state
-        return self.cached
-
-    def options(self) -> tuple[object, ...]:
-        """What W depends on beside the parameters."""
-        return ()
-
-
 class Generator(ABC):
-    """The mathematics of a basis, on tensors alone: frozen, so that it may be part of a graph."""
+    """The mathematics of a basis, on tensors alone. Frozen, so that it can be part of a compiled graph, and compares
+    equal to another of the same settings."""
 
     @abstractmethod
     def generate(self, *factors: Tensor) -> Float[Tensor, "o i"]:
@@ -119,7 +82,7 @@ class Generator(ABC):
     def again(
         self, weight_gradient: Float[Tensor, "o i"], *factors: Tensor
     ) -> tuple[Float[Tensor, "o i"], tuple[Tensor, ...]]:
-        """(W, gradient of each factor), W the same bits as `generate` gave."""
+        """(W, gradient of each factor), W the same bits as `generate` gave. May overwrite `weight_gradient`."""
 
 
 class RecomputedProduct(torch.autograd.Function):
@@ -144,3 +107,43 @@ class RecomputedProduct(torch.autograd.Function):
         weight, gradients = ctx.generator.again(weight_gradient, *factors)
         input_gradient = torch.mm(rows, weight.to(inputs.dtype)).view(inputs.shape) if ctx.needs_input_grad[0] else None
         return input_gradient, None, *gradients
+
+
+class Generated(HarmonicLinear):
+    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without.
+
+    The parameters are the generator's factors, in the order in which they are assigned."""
+
+    cached: Tensor | None
+    """The generated matrix between calls without gradients; no part of the state."""
+
+    def __init__(
+        self, inputs: int, outputs: int, generator: Generator, *, gain: float, compute_dtype: torch.dtype
+    ) -> None:
+        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
+        self.generator = generator
+        self.cached = None
+        self._cached_for: tuple[object, ...] = ()
+
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x of any dtype; the result is in the compute dtype."""
+        x = x.to(self.compute_dtype)
+        if not torch.compiler.is_compiling():
+            if not torch.is_grad_enabled():
+                return F.linear(x, self._cached_weight())
+            self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
+        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.parameters()))
+
+    @torch.no_grad()
+    def weight(self) -> Float[Tensor, "o i"]:
+        """The generated matrix in the compute dtype: the same bits as forward and backward use."""
+        return self.generator.generate(*self.parameters()).to(self.compute_dtype)
+
+    def _cached_weight(self) -> Float[Tensor, "o i"]:
+        """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
+        (its address or device moves), or a forward pass with gradients begins."""
+        versions = ((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        state = (self.compute_dtype, self.generator, *versions)
+        if self.cached is None or state != self._cached_for:
+            self.cached, self._cached_for = self.weight(), state
+        return self.cached

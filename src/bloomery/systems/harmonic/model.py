@@ -22,7 +22,7 @@ def build(
     ) -> HarmonicLinear:
         return bases.make(
             config.basis, inputs, outputs, config.compression, gain, compute_dtype,
-            omega=config.omega, blocks=config.blocks,
+            omega=config.omega, blocks=config.blocks, atom_width=config.atom_width,
         )  # fmt: skip
 
     return Transformer(config.dense(), vocab, make_linear=make, compute_dtype=compute_dtype, generator=generator)

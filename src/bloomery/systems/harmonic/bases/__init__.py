@@ -9,8 +9,13 @@ from typing import Any
 import torch
 
 from bloomery.systems.harmonic import sizes
+from bloomery.systems.harmonic.bases.hashed import HashedLinear
+from bloomery.systems.harmonic.bases.kron import KronLinear
 from bloomery.systems.harmonic.bases.lowrank import LowRankLinear
 from bloomery.systems.harmonic.bases.monarch import MonarchLinear
+from bloomery.systems.harmonic.bases.row_cos import RowCosLinear
+from bloomery.systems.harmonic.bases.row_gabor import RowGaborLinear
+from bloomery.systems.harmonic.bases.row_gauss import RowGaussLinear
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.layers import HarmonicLinear
 
@@ -27,6 +32,11 @@ TABLE: Mapping[str, Basis] = {
     "sine": Basis(SineLinear, ("omega",)),
     "monarch": Basis(MonarchLinear, ("blocks",)),
     "lowrank": Basis(LowRankLinear),
+    "kron": Basis(KronLinear),
+    "hashed": Basis(HashedLinear),
+    "row_gauss": Basis(RowGaussLinear, ("atom_width",)),
+    "row_gabor": Basis(RowGaborLinear, ("atom_width",)),
+    "row_cos": Basis(RowCosLinear),
 }
 
 
@@ -41,7 +51,7 @@ def make(
 ) -> HarmonicLinear:
     """A linear of the largest size that stores at most inputs * outputs / compression numbers; not yet initialised.
 
-    options: of all bases (omega, blocks, atom_width); one reads its own. compression below 1 stores more than the matrix.
+    options: of all bases (omega, blocks, atom_width): each reads its own. compression below 1: more than the matrix.
     """
     chosen = TABLE[basis]
     components = sizes.size(basis, inputs, outputs, compression).components

@@ -1,7 +1,7 @@
 """LowRankLinear: W = U V, U [out r], V [r in]; applied as U (V x). r (out + in) numbers and as many multiply-adds.
 
-V ~ N(0, 1 / in) makes r features of variance one, U ~ N(0, gain^2 / r) sums them to gain^2. The rank of W is r, and that
-is what limits it (spec 2.1): the control of every basis of full rank.
+V ~ N(0, 1 / in) makes r features of variance one, U ~ N(0, gain^2 / r) sums them to gain^2. The rank of W is r, which
+limits it (spec 2.1): the control of every basis of full rank.
 """
 
 from __future__ import annotations
