@@ -24,6 +24,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bloomery.measure import Group
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.metric import Metric
 
 
 class HarmonicLinear(nn.Module, ABC):
@@ -51,6 +52,10 @@ class HarmonicLinear(nn.Module, ABC):
 
         Group `centres`: where components lie (coordinates, centres, widths, frequencies, phases); all else is linear
         in W and of group `gain` or `factor`."""
+
+    @abstractmethod
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """Set the parameters so that W is near `weight`, float64, in the metric; see from_dense.py."""
 
     def tally(self) -> Group:
         stored = sum(parameter.numel() for parameter in self.parameters())
