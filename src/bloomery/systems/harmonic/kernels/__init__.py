@@ -1,0 +1,10 @@
+"""Fast paths of the harmonic bases, each beside the plain torch that it equals.
+
+| file          | what it does                                                         | C source     |
+|---------------|----------------------------------------------------------------------|--------------|
+| factorised.py | low-rank and Monarch decoding, two stages in one call                | factorised.c |
+
+They take plain tensors and know no layer. Weights of atoms generated per product lose to a stored matrix everywhere
+(spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch gives
+the same results.
+"""
