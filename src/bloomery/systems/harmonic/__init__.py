@@ -11,4 +11,5 @@ SYSTEM = System(
     state="first",
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
+    inits={"k0": "bloomery.systems.harmonic.k0:K0"},
 )
