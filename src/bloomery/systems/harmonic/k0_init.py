@@ -29,9 +29,12 @@ def frame_of(model: object) -> Transformer:
     return model
 
 
-def solve(model: Transformer, table: BigramTable, *, method: str, iterations: int, seed: int) -> Factors:
-    """The factors for a model of this shape, at the scale of its own weights; iterations: of the fit, 0 for none."""
-    tied, epsilon = model.head is None, model.config.norm_epsilon
+def solve(
+    model: Transformer, table: BigramTable, *, method: str, iterations: int, seed: int, tied: bool | None = None
+) -> Factors:
+    """The factors for a model of this shape, at the scale of its own weights; iterations: of the fit, 0 for none. tied:
+    one matrix for both; None: as the model has it."""
+    tied, epsilon = model.head is None if tied is None else tied, model.config.norm_epsilon
     factors = bigram.factorise(table, model.config.width, method=method, tied=tied, seed=seed)
     scale = model.scales()["embedding"].initial_scale / float(factors.embedding.square().mean().sqrt())
     if iterations:
