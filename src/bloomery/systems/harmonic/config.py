@@ -14,7 +14,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bloomery.measure import Group, Tally
-from bloomery.model.config import DenseConfig
+from bloomery.model.config import DenseConfig, total
+
+CHUNK = 128
+"""Tokens among which overlap_linear looks at pairs; sums are carried from one chunk to the next."""
 
 
 class HarmonicConfig(DenseConfig):
@@ -26,6 +29,21 @@ class HarmonicConfig(DenseConfig):
     """How many times fewer numbers each linear stores than its matrix has; at least this, rank being whole."""
     omega: float = Field(default=3.0, gt=0.0)
     """Frequency of the sine. Measured: 1 behaves like a low-rank matrix, 10 is too wiggly to learn, 3 is best."""
+
+    attention: Literal["softmax", "overlap", "overlap_widths", "overlap_unnormalised", "overlap_linear"] = "softmax"
+    """By what queries read values: dot products, or the overlap of Gaussians; overlap_linear costs O(tokens)."""
+    qk_norm: bool = False
+    """Queries and keys of one length: then softmax and overlap are both cosine attention."""
+    attention_features: int | None = Field(default=None, ge=1)
+    """Random features of overlap_linear for a head; None: twice the head's width."""
+
+    @model_validator(mode="after")
+    def _sums_have_no_window(self) -> Self:
+        if self.attention == "overlap_linear" and self.attention_window is not None:
+            raise ValueError("attention overlap_linear keeps sums over all tokens: no attention_window")
+        if self.attention != "overlap_linear" and self.attention_features is not None:
+            raise ValueError(f"attention_features are those of overlap_linear, not of {self.attention}")
+        return self
 
     @model_validator(mode="after")
     def _every_linear_has_a_component(self) -> Self:
@@ -63,8 +81,35 @@ class HarmonicConfig(DenseConfig):
         groups = dict(dense.groups)
         for group, count in stored.items():
             groups[group] = Group(count, count, flops_per_token=dense.groups[group].flops_per_token)
+        mixing = self._mixing()
+        groups["attention"] = total({"attention": [groups["attention"], mixing]})["attention"]
         tally = Tally(groups)
         return tally if tally.stored == dense.stored else Tally(groups, dense.stored)
+
+    @property
+    def feature_count(self) -> int:
+        """Of overlap_linear, for a head."""
+        return self.attention_features or 2 * self.head_width
+
+    def _mixing(self) -> Group:
+        """What attention holds beside its projections, and its operations for each token."""
+        if self.attention == "overlap_widths":
+            numbers = self.layers * self.width * (self.heads + self.kv_head_count)
+            return Group(numbers, numbers, flops_per_token=2.0 * numbers)
+        if self.attention == "overlap_linear":
+            buffers = self.layers * self.feature_count * self.head_width
+            return Group(0, 0, buffers=buffers, flops_per_token=2.0 * buffers * (self.heads + self.kv_head_count))
+        return Group(0, 0)
+
+    def attention_flops_per_token(self, context: int) -> float:
+        """Scores and weighted values, counted without causality; of overlap_linear within chunks, and through sums."""
+        if self.attention != "overlap_linear":
+            plain = super().attention_flops_per_token(context)
+            return plain * (1.0 + 0.5 / self.head_width) if self.attention == "overlap" else plain
+        features, head = self.feature_count, self.head_width
+        within = 2.0 * self.heads * (features + head) * min(context, CHUNK)
+        beyond = 2.0 * features * (self.heads + self.kv_head_count) * head if context > CHUNK else 0.0
+        return self.layers * (within + beyond)
 
 
 def rank(inputs: int, outputs: int, compression: float) -> int:

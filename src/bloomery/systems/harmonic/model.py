@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
+from bloomery.model.layers import MixingFactory, Softmax
+from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised
 from bloomery.systems.harmonic.config import HarmonicConfig, rank
 from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic.linear_attention import LinearOverlap
 
 
 def build(
@@ -22,4 +27,26 @@ def build(
         components = rank(inputs, outputs, config.compression)
         return SineLinear(inputs, outputs, rank=components, omega=config.omega, gain=gain, compute_dtype=compute_dtype)
 
-    return Transformer(config.dense(), vocab, make_linear=make, compute_dtype=compute_dtype, generator=generator)
+    return Transformer(
+        config.dense(),
+        vocab,
+        make_linear=make,
+        make_mixing=mixing(config),
+        compute_dtype=compute_dtype,
+        generator=generator,
+    )
+
+
+def mixing(config: HarmonicConfig) -> MixingFactory:
+    """How its queries read values."""
+    match config.attention:
+        case "softmax":
+            return partial(Overlap, penalty=False, qk_norm=True) if config.qk_norm else Softmax
+        case "overlap":
+            return partial(Overlap, qk_norm=config.qk_norm)
+        case "overlap_widths":
+            return partial(TokenWidths, qk_norm=config.qk_norm)
+        case "overlap_unnormalised":
+            return partial(Unnormalised, qk_norm=config.qk_norm)
+        case _:
+            return partial(LinearOverlap, count=config.feature_count, qk_norm=config.qk_norm)
