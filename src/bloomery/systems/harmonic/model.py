@@ -1,4 +1,4 @@
-"""The harmonic transformer: the dense frame with a SineLinear in every linear of its blocks."""
+"""The harmonic transformer: the dense frame with a HarmonicLinear in every linear of its blocks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
 from bloomery.model.layers import MixingFactory, Softmax
+from bloomery.systems.harmonic import bases
 from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised
-from bloomery.systems.harmonic.config import HarmonicConfig, rank
-from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic.config import HarmonicConfig
+from bloomery.systems.harmonic.layers import HarmonicLinear
 from bloomery.systems.harmonic.linear_attention import LinearOverlap
 
 
@@ -23,9 +24,11 @@ def build(
 
     def make(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
-    ) -> SineLinear:
-        components = rank(inputs, outputs, config.compression)
-        return SineLinear(inputs, outputs, rank=components, omega=config.omega, gain=gain, compute_dtype=compute_dtype)
+    ) -> HarmonicLinear:
+        return bases.make(
+            config.basis, inputs, outputs, config.compression, gain, compute_dtype,
+            omega=config.omega, blocks=config.blocks, atom_width=config.atom_width,
+        )  # fmt: skip
 
     return Transformer(
         config.dense(),
