@@ -33,6 +33,7 @@ from bloomery.model.layers import (
     MixingFactory,
     Positions,
     RMSNorm,
+    Shared,
     Softmax,
     positions,
 )
@@ -86,7 +87,7 @@ class Transformer(LanguageModel):
     """A decoder of `config`'s shape over `vocab` ids, initialised from torch's current generator (or `generator`).
 
     make_linear: makes every linear of the blocks; embedding, head and norms stay dense. make_mixing: how the blocks'
-    queries read values by keys.
+    queries read values by keys. shared: an nn.Module of numbers that several linears are made from.
     Under `with torch.device("meta")` nothing is drawn: only shapes exist.
     """
 
@@ -99,12 +100,14 @@ class Transformer(LanguageModel):
         *,
         make_linear: LinearFactory = Linear,
         make_mixing: MixingFactory = Softmax,
+        shared: Shared | None = None,
         compute_dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.config, self.vocab, self.compute_dtype = config, vocab, compute_dtype
         self.embedding = nn.Parameter(torch.empty(vocab, config.width))
+        self.shared = shared
         self.blocks = nn.ModuleList(
             Block(config, make_linear, make_mixing, f"blocks.{layer}", compute_dtype) for layer in range(config.layers)
         )
@@ -176,6 +179,8 @@ class Transformer(LanguageModel):
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
                 out[f"{name}.weight"] = Scale("norm", 1.0, decay=False, matrix=False)
+        if self.shared is not None:
+            out.update({f"shared.{local}": scale for local, scale in self.shared.scales().items()})
         names = {module: name for name, module in self.named_modules()}
         for block in self.blocks:
             for _, linear in cast(Block, block).linears():
@@ -191,6 +196,8 @@ class Transformer(LanguageModel):
         for block in self.blocks:
             for group, linear in cast(Block, block).linears():
                 groups[group].append(linear.tally())
+        if self.shared is not None:
+            groups["shared"].append(self.shared.tally())
         for module in self.modules():
             if isinstance(module, RMSNorm):
                 groups["norm"].append(Group(module.weight.numel(), module.weight.numel()))
@@ -203,7 +210,7 @@ class Transformer(LanguageModel):
 
 @torch.no_grad()
 def initialise(model: Transformer, generator: torch.Generator | None = None) -> None:
-    """All initialisation of the dense model. Order: embedding, blocks from the first, head.
+    """All initialisation of the dense model. Order: embedding, what is shared, blocks from the first, head.
 
     | tensor                              | distribution                                                     |
     |-------------------------------------|------------------------------------------------------------------|
@@ -216,6 +223,8 @@ def initialise(model: Transformer, generator: torch.Generator | None = None) -> 
     if model.embedding.is_meta:
         return
     model.embedding.normal_(0.0, model.config.width**-0.5, generator=generator)
+    if model.shared is not None:
+        model.shared.initialise(generator)
     for block in model.blocks:
         for _, linear in cast(Block, block).linears():
             linear.initialise(generator)

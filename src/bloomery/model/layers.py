@@ -30,11 +30,9 @@ QUERY_BLOCK = 128
 """Queries that attend together on CPU; measured best of 64, 128, 256 at 256 to 1024 tokens."""
 
 
-@runtime_checkable
-class BlockLinear(Protocol):
-    """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
+class Shared(Protocol):
+    """Numbers of a model's own. Must be an nn.Module."""
 
-    def __call__(self, x: Float[Tensor, "... i"], /) -> Float[Tensor, "... o"]: ...
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Draw its own parameters anew."""
         ...
@@ -46,6 +44,13 @@ class BlockLinear(Protocol):
     def tally(self) -> Group:
         """Its numbers, counted from itself; flops_per_token includes whatever generates the weights."""
         ...
+
+
+@runtime_checkable
+class BlockLinear(Shared, Protocol):
+    """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
+
+    def __call__(self, x: Float[Tensor, "... i"], /) -> Float[Tensor, "... o"]: ...
 
 
 @runtime_checkable

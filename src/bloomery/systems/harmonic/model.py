@@ -14,6 +14,13 @@ from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalis
 from bloomery.systems.harmonic.config import HarmonicConfig
 from bloomery.systems.harmonic.layers import HarmonicLinear
 from bloomery.systems.harmonic.linear_attention import LinearOverlap
+from bloomery.systems.harmonic.meta import (
+    LiteralMetaLinear,
+    MetaHarmonicLinear,
+    Mix,
+    SharedLowRankLinear,
+    SharedNumbers,
+)
 
 
 def build(
@@ -21,10 +28,16 @@ def build(
     generator: torch.Generator | None = None,
 ) -> LanguageModel:  # fmt: skip
     """The model of a config, ready to train; on the meta device under `with torch.device("meta")`."""
+    shared = None
+    if config.level > 1 and config.form != "literal":
+        kinds = [kind for kind, *_ in config.linear_shapes()]
+        shared = SharedNumbers(config.widths(), config.meta_components or 0, kinds, config.depth_harmonics or 0)
 
     def make(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
     ) -> HarmonicLinear:
+        if config.compression is None:
+            return _meta(config, shared, inputs, outputs, name, gain, compute_dtype)
         return bases.make(
             config.basis, inputs, outputs, config.compression, gain, compute_dtype,
             omega=config.omega, blocks=config.blocks, atom_width=config.atom_width,
@@ -35,9 +48,24 @@ def build(
         vocab,
         make_linear=make,
         make_mixing=mixing(config),
+        shared=shared,
         compute_dtype=compute_dtype,
         generator=generator,
     )
+
+
+def _meta(
+    config: HarmonicConfig, shared: SharedNumbers | None, inputs: int, outputs: int, name: str, gain: float,
+    compute_dtype: torch.dtype,
+) -> HarmonicLinear:  # fmt: skip
+    """A linear of level 2 or 3. name: `blocks.3.attention.query`."""
+    if shared is None:
+        return LiteralMetaLinear(inputs, outputs, config.meta_components or 0, gain=gain, compute_dtype=compute_dtype)
+    _, layer, _, kind = name.split(".")
+    mix = Mix(shared, kind, int(layer), config.layers)
+    if config.form == "low_rank":
+        return SharedLowRankLinear(inputs, outputs, mix, gain=gain, compute_dtype=compute_dtype)
+    return MetaHarmonicLinear(inputs, outputs, mix, omega=config.omega, gain=gain, compute_dtype=compute_dtype)
 
 
 def mixing(config: HarmonicConfig) -> MixingFactory:
