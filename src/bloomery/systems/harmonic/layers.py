@@ -115,9 +115,7 @@ class RecomputedProduct(torch.autograd.Function):
 
 
 class Generated(HarmonicLinear):
-    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without.
-
-    The parameters are the generator's factors, in the order in which they are assigned."""
+    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without."""
 
     cached: Tensor | None
     """The generated matrix between calls without gradients; no part of the state."""
@@ -137,17 +135,25 @@ class Generated(HarmonicLinear):
             if not torch.is_grad_enabled():
                 return F.linear(x, self._cached_weight())
             self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
-        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.parameters()))
+        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.factors()))
+
+    def stored(self) -> tuple[Tensor, ...]:
+        """All that the matrix is made from: here its parameters."""
+        return tuple(self.parameters())
+
+    def factors(self) -> tuple[Tensor, ...]:
+        """The generator's: here what is stored, in the order in which it was assigned."""
+        return self.stored()
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
         """The generated matrix in the compute dtype: the same bits as forward and backward use."""
-        return self.generator.generate(*self.parameters()).to(self.compute_dtype)
+        return self.generator.generate(*self.factors()).to(self.compute_dtype)
 
     def _cached_weight(self) -> Float[Tensor, "o i"]:
         """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
         (its address or device moves), or a forward pass with gradients begins."""
-        versions = ((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        versions = ((p.data_ptr(), p._version, p.device) for p in self.stored())
         state = (self.compute_dtype, self.generator, *versions)
         if self.cached is None or state != self._cached_for:
             self.cached, self._cached_for = self.weight(), state
