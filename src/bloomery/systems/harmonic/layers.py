@@ -53,9 +53,9 @@ class HarmonicLinear(nn.Module, ABC):
         Group `centres`: where components lie (coordinates, centres, widths, frequencies, phases); all else is linear
         in W and of group `gain` or `factor`."""
 
-    @abstractmethod
     def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
-        """Set the parameters so that W is near `weight`, float64, in the metric; see from_dense.py."""
+        """Set the parameters so that W is near `weight`, float64, in the metric: every basis can (from_dense.py)."""
+        raise NotImplementedError(f"{type(self).__name__} has no fit of its own")
 
     def tally(self) -> Group:
         stored = sum(parameter.numel() for parameter in self.parameters())
