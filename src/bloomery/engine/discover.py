@@ -45,6 +45,7 @@ CODECS = {
 }
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
+    "frozen_random": "bloomery.stages.frozen_random:FrozenRandom",
 }
 
 

@@ -1,4 +1,4 @@
-"""Baselines: rivals fitted on exactly the tokens that the judged model has read. Cheap, so always in this process.
+"""Baselines: rivals fitted on exactly the tokens that the judged model has read, always in this process.
 
 Refuses where nothing was read: a baseline has nothing to be fitted on.
 """
@@ -6,6 +6,7 @@ Refuses where nothing was read: a baseline has nothing to be fitted on.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from bloomery.engine import cells
 from bloomery.engine.cellwork import Job, Surroundings, carry_out, finished, silent_context
 from bloomery.engine.history import Cell
+from bloomery.engine.stage import StageContext, StageResult
 from bloomery.errors import PlanError
 from bloomery.plan import cast
 from bloomery.plan.cast import BASELINE
@@ -56,23 +58,35 @@ def fit_baseline(attempt: Attempt, name: str, seed: int) -> Cell:
         one.attempt.kind.tokens_read(silent_context(job, around), one.attempt.config(one.who))
         for one, job in zip(trainers, read, strict=True)
     )
-    return carry_out(session, job, lambda ctx: kind.fit(config, tokens, ctx))
+    builder = list(_makers(attempt, seed))[-1]
+
+    def work(ctx: StageContext) -> StageResult:
+        ctx.judged = builder.attempt.config(builder.who)
+        return kind.fit(config, tokens, ctx)
+
+    return carry_out(session, job, work)
+
+
+def _makers(attempt: Attempt, seed: int) -> Iterator[Maker]:
+    """The candidate of this attempt, whoever made the model that came in, and so on to who built it."""
+    one: Maker | None = Maker(attempt, attempt.candidate, seed)
+    seen: set[Path] = set()
+    while one is not None:
+        yield one
+        model = one.attempt.inputs(one.who, one.seed).get("model")
+        one = attempt.makers.get(model.path) if model is not None and model.path not in seen else None
+        seen.update([model.path] if model is not None else [])
 
 
 def _trainers(attempt: Attempt, seed: int) -> list[Maker]:
     """Whose tokens the judged model has seen, first to last: the candidate's of this attempt if it reads any, and those
     of whoever made the model that came in. A training state that comes in brings its own record of what was read."""
     found: list[Maker] = []
-    one: Maker | None = Maker(attempt, attempt.candidate, seed)
-    seen: set[Path] = set()
-    while one is not None:
+    for one in _makers(attempt, seed):
         if one.attempt.kind.fits_on(one.attempt.config(one.who)):
             found.insert(0, one)
             if "state" in cast.needs_of(one.attempt.stage, one.who):
                 break
-        model = one.attempt.inputs(one.who, one.seed).get("model")
-        one = attempt.makers.get(model.path) if model is not None and model.path not in seen else None
-        seen.update([model.path] if model is not None else [])
     if not found:
         raise PlanError(
             f"stages.{attempt.stage.id}", "a baseline has nothing to be fitted on", "a stage that reads tokens"

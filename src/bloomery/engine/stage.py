@@ -74,6 +74,8 @@ class StageContext:
     system: str
     allow_changed: tuple[str, ...] = ()
     """What of its checkpoint's signature a resumed cell may find changed (train.loop.fit)."""
+    judged: BaseModel | None = None
+    """Of a baseline: the settings of the stage that built the judged model."""
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
     record: Callable[[Measurement], None] = lambda measurement: None

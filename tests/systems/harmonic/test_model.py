@@ -134,6 +134,19 @@ def test_frozen_linears_stay_as_drawn_while_the_rest_learns(basis: Basis) -> Non
     assert free.tally().total("frozen") == 0
 
 
+@pytest.mark.parametrize("form", ["shared_coordinates", "low_rank", "literal"])
+def test_frozen_levels_are_counted_frozen(form: str) -> None:
+    shape = HarmonicConfig.model_validate(
+        {"layers": 2, "width": 32, "heads": 2, "level": 2, "form": form, "meta_components": 3, "frozen": True}
+    )
+    with torch.device("meta"):
+        model = build(shape, 50)
+    assert_equal(shape.tally(50), count(model))
+    assert_equal(shape.tally(50), model.tally())
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if "norm" in name or name == "embedding"}
+
+
 def test_frozen_linears_hand_on_the_same_gradient() -> None:
     torch.manual_seed(0)
     free = build(SMALL, 50)

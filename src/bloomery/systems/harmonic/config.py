@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -49,7 +50,7 @@ class HarmonicConfig(DenseConfig):
     """Of `row_gauss` and `row_gabor`, at the start: 0.7 of an index step, or, as the documented failure, half the K-th
     part of a row."""
     frozen: bool = False
-    """Of level 1: linears stay as they were drawn, and embedding, norms and head learn around them. The control below
+    """Linears stay as they were drawn, and embedding, norms and head learn around them. The control below
     which a model has learned nothing in its linears (measured: 2.38 nats per byte where dense ends at 1.87)."""
 
     attention: Literal["softmax", "overlap", "overlap_widths", "overlap_unnormalised", "overlap_linear"] = "softmax"
@@ -75,8 +76,6 @@ class HarmonicConfig(DenseConfig):
                 raise ValueError(f"level {self.level} {'needs' if needed else 'has no'} {key}")
         if self.level > 1 and self.basis != "sine":
             raise ValueError(f"level {self.level} has a form, not the basis {self.basis}")
-        if self.level > 1 and self.frozen:
-            raise ValueError(f"frozen is of level 1, not of {self.level}: any frozen linears are the same control")
         if self.level == 3 and self.form == "literal":
             raise ValueError("the literal form ends at level 2")
         if (self.depth_harmonics or 0) > self.layers:
@@ -126,14 +125,17 @@ class HarmonicConfig(DenseConfig):
 
     def _linear(self, inputs: int, outputs: int) -> Group:
         if self.compression is None:
-            return linear_group(self.level, self.form, self.meta_components or 0, inputs, outputs)
+            return self._held(linear_group(self.level, self.form, self.meta_components or 0, inputs, outputs))
         one = size(self.basis, inputs, outputs, self.compression)
-        frozen = one.stored if self.frozen else 0
-        return Group(one.stored, one.stored, frozen=frozen, flops_per_token=one.flops_per_token)
+        return self._held(Group(one.stored, one.stored, flops_per_token=one.flops_per_token))
+
+    def _held(self, linears: Group) -> Group:
+        return replace(linears, frozen=linears.stored) if self.frozen else linears
 
     def _shared(self) -> Group:
         kinds, components = len(list(self.linear_shapes())), self.meta_components or 0
-        return shared_group(self.level, self.form, components, self.widths(), kinds, self.depth_harmonics or 0)
+        harmonics = self.depth_harmonics or 0
+        return self._held(shared_group(self.level, self.form, components, self.widths(), kinds, harmonics))
 
     def widths(self) -> set[int]:
         """Numbers of features that some linear reads or writes."""

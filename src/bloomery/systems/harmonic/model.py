@@ -54,7 +54,7 @@ def build(
     )
     if config.frozen:
         for module in model.modules():
-            if isinstance(module, HarmonicLinear):
+            if isinstance(module, HarmonicLinear | SharedNumbers):
                 module.requires_grad_(False)
     return model
 
