@@ -20,6 +20,7 @@ from bloomery.model.dense import build as build_dense
 from bloomery.stages import training
 from bloomery.stages.pretrain import Pretrain, Settings
 from bloomery.systems.harmonic import k0_init
+from bloomery.systems.harmonic.bases import TABLE
 from bloomery.systems.harmonic.bigram import BigramTable
 from bloomery.systems.harmonic.config import HarmonicConfig
 from bloomery.systems.harmonic.k0 import K0, K0Settings
@@ -44,12 +45,12 @@ def model(kind: str, *, tied: bool) -> Transformer:
     if kind == "dense":
         made: Any = build_dense(DenseConfig.model_validate(shape), VOCAB)
     else:
-        made = build(HarmonicConfig.model_validate({**shape, "compression": 2}), VOCAB)
+        made = build(HarmonicConfig.model_validate({**shape, "compression": 2, "basis": kind}), VOCAB)
     return made
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("kind", ["dense", "sine"])
+@pytest.mark.parametrize("kind", ["dense", *TABLE])
 def test_the_first_model_is_the_bigram_model_of_its_factors(kind: str, tied: bool) -> None:
     made = model(kind, tied=tied)
     factors = k0_init.solve(made, table(), method="normaware", iterations=20, seed=0)
@@ -73,7 +74,7 @@ def test_the_embedding_keeps_the_scale_that_rates_are_relative_to(tied: bool) ->
     assert root_mean_square == pytest.approx(made.scales()["embedding"].initial_scale, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["dense", "sine"])
+@pytest.mark.parametrize("kind", ["dense", *TABLE])
 def test_what_is_silenced_learns_again(kind: str) -> None:
     """No parameter may be cut off for ever: after a few steps a gradient reaches every one."""
     made = model(kind, tied=False)
