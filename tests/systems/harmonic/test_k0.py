@@ -29,6 +29,8 @@ from bloomery.systems.harmonic.model import build
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "stages"))
 from tiny import CONFIG, Trained, prepared, pretrain
 
+from support.command import finished, process, tiny_plan
+
 VOCAB, SHAPE = 40, {"layers": 2, "width": 16, "heads": 2}
 INIT = {"kind": "k0", "warmup": 0.5, "iterations": 20}
 
@@ -199,6 +201,18 @@ def test_stopped_and_gone_on_it_is_the_same(
     assert again.result.hashes == trained.result.hashes
     assert len(begun) == 1, "once: what is resumed has its weights"
     assert again.last("init/cosine") == trained.last("init/cosine")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_and_resumed_it_is_the_same(tmp_path: Path) -> None:
+    """Processes and all, candidate and dense control."""
+    init = {"kind": "k0", "warmup": "20%", "iterations": 10}
+    tiny_plan(tmp_path, **{"stages.0.config.init": init, "stages.0.config.tokens": "30k tok"})
+    arguments = ["verify-resume", "tiny.yaml", "--stage", "pretrain", "--kills", "2", "--threads", "1"]
+    said = finished(process(arguments, tmp_path))
+    assert "candidate seed 0: equal" in said.out, said
+    assert "DIFFERENT" not in said.out
 
 
 def test_a_stage_that_goes_on_remembers_the_start(trained: Trained, data: Prepared, tmp_path: Path) -> None:
