@@ -14,6 +14,8 @@ from bloomery.data.prepared import Prepared
 from bloomery.engine.discover import catalogue
 from bloomery.engine.stage import Stopped
 from bloomery.errors import TrainingError
+from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.perplexity import perplexity
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
 from bloomery.model.dense import build as build_dense
@@ -154,9 +156,6 @@ def trained(data: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 
 def test_it_begins_where_the_table_is(trained: Trained, data: Prepared) -> None:
-    from bloomery.evaluate.ngram import NGram
-    from bloomery.evaluate.perplexity import perplexity
-
     config = settings(model=MODEL)
     rows = list(training.tokens_read(trained.context, config))
     scorer = NGram.fit(rows, order=2, vocab=data.vocab, end_of_document=data.tokenizer.end_of_document)
@@ -222,6 +221,19 @@ def test_a_stage_that_goes_on_remembers_the_start(trained: Trained, data: Prepar
     assert {one.name for one in on.measured} == set(Pretrain().emits(settings(model=MODEL)))
 
 
+def test_what_is_counted_beyond_the_stage_counts_as_read(trained: Trained, data: Prepared, tmp_path: Path) -> None:
+    more = settings({**INIT, "tokens": 2560}, model=MODEL)
+    read = [list(Pretrain().tokens_read(trained.context, config)) for config in (settings(model=MODEL), more)]
+    assert [len(batches) for batches in read] == [10, 20]
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(*read, strict=False))
+    counted = pretrain(data, tmp_path, more)
+    assert counted.last("train/steps") == 10
+    scorer = NGram.fit(read[1], order=2, vocab=data.vocab, end_of_document=data.tokenizer.end_of_document)
+    text = data.part(more.validation_part)
+    found = perplexity(scorer, text, context=more.context, max_documents=2).loss
+    assert counted.last("init/rival_loss") == pytest.approx(found)
+
+
 def test_embeddings_have_a_rate_and_a_warm_up_of_their_own(trained: Trained) -> None:
     config = settings({"embedding_lr": 3, "warmup": 0.25}, model=MODEL)
     from bloomery.stages.starting import Start
@@ -239,6 +251,7 @@ def test_embeddings_have_a_rate_and_a_warm_up_of_their_own(trained: Trained) -> 
         ({"kind": "k0", "methd": "naive"}, "did you mean 'method'"),
         ({"kind": "k0", "method": "normawar"}, "normaware"),
         ({"method": "naive"}, "unknown key 'method' of init random"),
+        ({"tokens": 100}, "counts no tokens"),
         ("k0", "a mapping"),
     ],
 )

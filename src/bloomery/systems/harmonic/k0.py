@@ -1,8 +1,8 @@
 """k0: a model begins as the bigram model of the tokens that it is going to learn from (`init: {kind: k0}`).
 
 Embedding and head are those of `bigram`; the blocks add nothing at first, since the linear at the end of each of their
-residual branches is silenced. Only tokens of the stage itself are counted, so that a comparison stays one on the same
-tokens. Works on any model in the dense frame, the dense control included; refuses others.
+residual branches is silenced. Without `tokens` only those of the stage itself are counted, so that a comparison stays
+one on the same tokens. Works on any model in the dense frame, the dense control included; refuses others.
 
 While the model trains, `init/cosine` and `init/head_cosine` say how far it has left its start: the mean over tokens of
 the cosine between a row now and then.
