@@ -207,8 +207,9 @@ class InitKind(Protocol):
 
     def flops(self, config: BaseModel, *, vocab: int, width: int) -> float: ...
     def begin(self, config: BaseModel, model: Any, tokens: Iterator[Any], *, seed: int, end: int) -> Begun:
-        """Sets weights of the LanguageModel in place. tokens: the batches that the stage is going to learn from, and no
-        others; end: the id of end_of_document. A pure function of all that it is given."""
+        """Sets weights of the LanguageModel in place; a pure function of all that it is given. tokens: the batches that
+        the stage is going to learn from, and further ones only as the plan's `init.tokens` says; end: the id of
+        end_of_document."""
         ...
 
     def look(self, config: BaseModel, model: Any, remembered: Mapping[str, Any]) -> Mapping[str, float]:

@@ -77,7 +77,7 @@ class Pretrain:
 
     def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
         assert isinstance(config, Settings)
-        return training.tokens_read(ctx, config)
+        return training.tokens_read(ctx, config, config.init.tokens)
 
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.data.prepared import Prepared

@@ -171,11 +171,14 @@ def begins_from(ctx: StageContext) -> Path | None:
     return ctx.inputs["state"].path if "state" in ctx.inputs else None
 
 
-def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
-    """Every batch that the model has read, earlier attempts that it went on from included."""
+def tokens_read(ctx: StageContext, config: Training, counted: int | None = None) -> Iterator[Any]:
+    """Every batch that the model has read, earlier attempts that it went on from included.
+
+    counted: tokens that its init has counted, where those are more than it was trained on."""
     for reading in (*readings_before(ctx), next_reading(ctx, config)):
         reader = batches(ctx, reading)
-        for step in range(reading.steps):
+        further = (counted or 0) // (reading.batch * reading.context) if reading.first_step == 0 else 0
+        for step in range(max(reading.steps, further)):
             yield reader.batch_at(step)
 
 
