@@ -36,9 +36,9 @@ from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
 from bloomery.model.layers import Linear
 from bloomery.systems.harmonic.bases.sine import Sine, SineLinear
-from bloomery.systems.harmonic.layers import HarmonicLinear
+from bloomery.systems.harmonic.layers import Generated, HarmonicLinear
 from bloomery.systems.harmonic.levels import depth_wave
-from bloomery.systems.harmonic.meta import MetaHarmonicLinear, SharedLowRankLinear
+from bloomery.systems.harmonic.meta import MetaHarmonicLinear, SharedLowRankLinear, SharedNumbers
 
 ROUNDS = 4
 """Of the iteration over tables; each begins where the last one ended."""
@@ -58,13 +58,8 @@ class Conversion:
 def from_harmonic(target: LanguageModel, source: LanguageModel) -> Conversion:
     """Give `target`, of level 2 or 3, the weights of `source`, which has its shape: what both have by the same name is
     copied, its linears are fitted. Raises PlanError where the form or the shapes do not let it."""
+    take_over(target, source)
     assert isinstance(target, Transformer)
-    if not isinstance(source, Transformer) or source.config != target.config:
-        raise PlanError("model", f"a {type(source).__name__} of another shape", f"{target.config!r}"[:200])
-    copied = dict(source.named_parameters())
-    for name, parameter in target.named_parameters():
-        if name in copied and copied[name].shape == parameter.shape and not _is_generated(name):
-            parameter.copy_(copied[name])
     linears = [(name, module) for name, module in target.named_modules() if isinstance(module, Meta)]
     if not linears:
         raise PlanError(
@@ -91,12 +86,33 @@ def from_harmonic(target: LanguageModel, source: LanguageModel) -> Conversion:
     return Conversion(*best)
 
 
+@torch.no_grad()
+def take_over(target: LanguageModel, source: LanguageModel) -> None:
+    """Copy what is no linear of a block. Raises PlanError for models of different shapes."""
+    assert isinstance(target, Transformer)
+    if not isinstance(source, Transformer) or source.config != target.config:
+        raise PlanError("model", f"a {type(source).__name__} of another shape", f"{target.config!r}"[:200])
+    own, theirs = linears_of(target), dict(source.named_parameters())
+    for name, parameter in target.named_parameters():
+        if name not in own:
+            parameter.copy_(theirs[name])
+
+
+def freeze_linears(model: LanguageModel) -> None:
+    """Leave the linears of the blocks, and what they share, as they are."""
+    own = linears_of(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in own)
+
+
+def linears_of(model: LanguageModel) -> set[str]:
+    """Names of the parameters from which the linears of the blocks are made."""
+    modules = [(name, module) for name, module in model.named_modules() if isinstance(module, HarmonicLinear)]
+    own = {f"{name}.{local}" for name, module in modules for local, _ in module.named_parameters()}
+    return own | {name for name, _ in model.named_parameters() if name.startswith("shared.")}
+
+
 Meta = MetaHarmonicLinear | SharedLowRankLinear
-
-
-def _is_generated(name: str) -> bool:
-    """Whether a parameter is one of a linear's own: then another one by its name is something else."""
-    return name.startswith("shared.") or name.rpartition(".")[2] == "gain"
 
 
 def _same_sine(goal: SineLinear, linear: Meta) -> bool:
@@ -104,11 +120,20 @@ def _same_sine(goal: SineLinear, linear: Meta) -> bool:
 
 
 def weight_of(linear: torch.nn.Module) -> Float[Tensor, "o i"]:
-    """A linear's matrix in float64."""
+    """A linear's matrix in float64, whatever the compute dtype of the levels."""
     if isinstance(linear, Linear):
         return linear.weight.detach().double()
+    if isinstance(linear, Generated):
+        return linear.generator.generate(*linear.factors()).detach().double()
+    if isinstance(linear, SharedLowRankLinear):
+        return linear.matrix().detach().double()
     assert isinstance(linear, HarmonicLinear)
     return linear.weight().double()
+
+
+def _shared(model: Transformer) -> SharedNumbers:
+    assert isinstance(model.shared, SharedNumbers)
+    return model.shared
 
 
 def _unexplained(meta: Sequence[Meta], goals: Sequence[torch.nn.Module]) -> float:
@@ -144,10 +169,8 @@ def _fit_weights(target: Transformer, meta: Sequence[Meta], goals: Sequence[torc
 
 def _fit_tables(target: Transformer, meta: Sequence[Meta], wanted: Sequence[Float[Tensor, "o i"]]) -> None:
     """Tables and matrices whose products come nearest to `wanted`, a matrix for each linear, in float64."""
-    shared = target.shared
-    assert shared is not None
-    tables = cast("Mapping[str, torch.nn.Parameter]", shared.tables)
-    components = next(iter(tables.values())).shape[1]
+    tables = _shared(target).tables
+    components = _shared(target).components
     sized = [matrix / torch.linalg.matrix_norm(matrix).clamp(min=1e-30) for matrix in wanted]
     turns: dict[int, Tensor] = {}
     for _ in range(ROUNDS):
@@ -178,16 +201,15 @@ def _table(
 
 
 def _fit_depth(target: Transformer, meta: Sequence[Meta], goals: Sequence[Meta]) -> None:
-    layers, shared = target.config.layers, target.shared
-    assert shared is not None
-    for name, table in cast("Mapping[str, torch.nn.Parameter]", shared.tables).items():
+    layers, shared = target.config.layers, _shared(target)
+    for name, table in shared.tables.items():
         table.copy_(goals[0].mix.table(int(name)))
     per_kind: dict[str, list[Tensor]] = {}
     for linear, goal in zip(meta, goals, strict=True):
         linear.gain.copy_(goal.gain)
         per_kind.setdefault(linear.mix.kind, []).append(goal.mix().double())  # from the first layer to the last
     for kind, mixes in per_kind.items():
-        harmonics = cast("Mapping[str, torch.nn.Parameter]", shared.harmonics)[kind]
+        harmonics = shared.harmonics[kind]
         for order in range(harmonics.shape[0]):
             waves = [depth_wave(order, layer, layers) for layer in range(layers)]
             total = torch.stack([wave * mix for wave, mix in zip(waves, mixes, strict=True)]).sum(0)
