@@ -59,12 +59,18 @@ class Reading:
 
 
 def train(
-    ctx: StageContext, config: Training, model: LanguageModel, flops_per_token: float, start: Start | None = None
+    ctx: StageContext,
+    config: Training,
+    model: LanguageModel,
+    flops_per_token: float,
+    start: Start | None = None,
+    *,
+    looks: bool = True,
 ) -> dict[str, str]:
     """Train `model` in place, looking at held-out text on the way; leaves `state` in the workdir.
 
-    start: how its weights began (stages.starting). Returns the sha256 of weights and optimiser. Raises Stopped, after
-    saving, when the engine asks for it.
+    start: how its weights began (stages.starting). looks: whether there is held-out text to look at. Returns the sha256
+    of weights and optimiser. Raises Stopped, after saving, when the engine asks for it.
     """
     from bloomery.data.prepared import Prepared
     from bloomery.evaluate.perplexity import perplexity
@@ -72,9 +78,11 @@ def train(
 
     assert ctx.data is not None
     prepared = Prepared.open(ctx.data)
-    validation = prepared.part(config.validation_part)
+    validation = prepared.part(config.validation_part) if looks else None
 
     def look(model: LanguageModel, step: int) -> None:
+        if validation is None:
+            return
         result = perplexity(
             model,
             validation,
