@@ -46,6 +46,9 @@ def test_perplexity_is_the_mean_surprise_of_every_token(trained: Trained, data: 
     assert loss.n == 3
     assert loss.interval is not None
     assert loss.interval.low < loss.value < loss.interval.high
+    around = found["perplexity"].interval
+    assert around is not None
+    assert (around.low, around.high) == pytest.approx((math.exp(loss.interval.low), math.exp(loss.interval.high)))
     assert loss.items is not None
     assert sum(loss.items.weights) == tokens
 
