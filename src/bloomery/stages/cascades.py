@@ -22,7 +22,7 @@ from bloomery.engine.artifact import SEAL, digest_of, write_atomically
 from bloomery.errors import ArtifactError, PlanError, Problems
 from bloomery.evaluate.cascade.card import CARD, Card
 from bloomery.evaluate.cascade.routing import Relevance, packets_of
-from bloomery.plan.problems import translate, where
+from bloomery.plan.problems import show, translate, where
 from bloomery.plan.yaml_text import KeyPath, Parsed, decode, parse
 from bloomery.stages.baselines import NGRAM_CARD
 
@@ -59,6 +59,8 @@ def read_cascade(path: Path) -> Declared:
         expected = f"a cascade: a YAML file, or a folder with {CARD}"
         raise PlanError(str(path), f"cannot be read: {error.strerror or error}", expected) from None
     parsed = parse(decode(content, str(file)), str(file))
+    if not isinstance(parsed.value, dict):
+        raise PlanError(str(file), f"found {show(parsed.value)}", "a mapping of keys to values: cascade, name, members")
     try:
         return Declared(Card.model_validate(parsed.value), file, parsed)
     except ValidationError as error:
