@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bloomery.data.tokens import TokenFile
 from bloomery.errors import DataError
+from bloomery.evaluate.progress import counted, tell
 from bloomery.measure import Items
 from bloomery.model.interface import LanguageModel, Scorer
 
@@ -110,7 +111,7 @@ def perplexity(
         at_once = 1 if scorer.sharing == "alone" else batch_tokens
         sums = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
     elif isinstance(scorer, DocumentScorer):
-        sums = [-float(scorer.document_logprobs(_stream(tokens, index)).sum()) for index in chosen]
+        sums = [-float(scorer.document_logprobs(_stream(tokens, i)).sum()) for i in counted(chosen, "documents")]
     else:
         sums = _score_windows(scorer, tokens, chosen, context, step, batch_tokens, device)
     counts = tuple(int(tokens.starts[index + 1] - tokens.starts[index]) for index in chosen)
@@ -180,6 +181,7 @@ def batches(
                 inputs[row, 0] = tokens.tokens[first + window.start - 1]
             slots[row, window.first - window.start : window.length] = window.slot
         yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(slots)
+        tell(start, len(ordered), "windows")
 
 
 def _score_with_model(

@@ -42,7 +42,7 @@ class NGramBaseline:
         assert ctx.data is not None
         tokenizer = Prepared.open(ctx.data).tokenizer
         end = tokenizer.end_of_document
-        table = NGram.fit(_distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
+        table = NGram.fit(distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
         folder = ctx.workdir / "model"
         folder.mkdir(parents=True, exist_ok=True)
         table.save(folder)
@@ -51,7 +51,7 @@ class NGramBaseline:
         return StageResult(outputs={"model": folder})
 
 
-def _distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
+def distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches without rows that came before, in whatever order and shift; rows of unknown origin stay."""
     from bloomery.data.mix import Batch
 

@@ -110,6 +110,12 @@ class Builtin:
                 emitted |= {f"{label}/depth_{depth}/accuracy": Emitted("", "higher") for depth in DEPTHS}
         return emitted
 
+    def ready(self, config: BaseModel) -> None:
+        """Its files."""
+        assert isinstance(config, BuiltinSettings)
+        for task in config.files:
+            _file(config, task)
+
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
         from bloomery.stages import models
@@ -224,13 +230,17 @@ def _completion(
     """pass@1 of greedy completions. Equal ones of one problem would be judged alike, so nothing is run twice."""
     from bloomery.evaluate import functions, humaneval, sandbox
     from bloomery.evaluate.completing import complete
+    from bloomery.evaluate.progress import counted
     from bloomery.plan.canon import digest
 
     if "completion" in config.files:
         asked = humaneval.load_problems(_file(config, "completion"), config.items)
     else:
         asked = tuple(problem for problem, _ in functions.problems(config.items, config.seed))
-    texts = [complete(scorer, tokenizer, one.prompt, max_tokens=config.tokens, device=device) for one in asked]
+    texts = [
+        complete(scorer, tokenizer, one.prompt, max_tokens=config.tokens, device=device)
+        for one in counted(asked, "completions")
+    ]
     right = [
         humaneval.solved(problem, text, timeout=config.timeout).passed
         for problem, text in zip(asked, texts, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
-from bloomery.measure import Emitted, Measurement
+from bloomery.measure import Emitted, Interval, Measurement
 from bloomery.plan.schema import Frozen
 from bloomery.stages.baselines import NGRAM_CARD
 
@@ -80,11 +81,21 @@ class Perplexity:
         return SuiteResult(
             (
                 Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),
-                Measurement("perplexity", result.perplexity, count),
+                Measurement("perplexity", result.perplexity, count, _exponential(interval)),
                 Measurement("bits_per_byte", result.bits_per_byte, count, items=result.items_per_byte()),
             )
         )
 
+
+def _exponential(interval: Interval | None) -> Interval | None:
+    """exp rises, so it takes an interval of the loss to one of the perplexity, of the same level."""
+    if interval is None or interval.high > LARGEST_EXPONENT:
+        return None
+    return Interval(math.exp(interval.low), math.exp(interval.high), interval.level)
+
+
+LARGEST_EXPONENT = 700
+"""Nats beyond which a perplexity is no number."""
 
 DOCSTRING = re.compile(r'^def \w+\([^)]*\):\n    """\w+ \w+', re.MULTILINE)
 OPENING_CHARACTERS = 40

@@ -15,11 +15,12 @@ from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, Stopped
 from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted
-from bloomery.stages.settings import Training
+from bloomery.stages.settings import Init, Training
 
 if TYPE_CHECKING:
     from bloomery.data.mix import Batches
     from bloomery.model.interface import LanguageModel
+    from bloomery.stages.starting import Start
     from bloomery.train.loop import FitConfig
 
 LOSS = Emitted("nats_per_token", "lower")
@@ -57,10 +58,13 @@ class Reading:
         return self.steps * self.batch * self.context
 
 
-def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_token: float) -> dict[str, str]:
+def train(
+    ctx: StageContext, config: Training, model: LanguageModel, flops_per_token: float, start: Start | None = None
+) -> dict[str, str]:
     """Train `model` in place, looking at held-out text on the way; leaves `state` in the workdir.
 
-    Returns the sha256 of weights and optimiser. Raises Stopped, after saving, when the engine asks for it.
+    start: how its weights began (stages.starting). Returns the sha256 of weights and optimiser. Raises Stopped, after
+    saving, when the engine asks for it.
     """
     from bloomery.data.prepared import Prepared
     from bloomery.evaluate.perplexity import perplexity
@@ -82,6 +86,8 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
         ctx.measure("val/perplexity", result.perplexity, n=count, **at(step))
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
+        if start is not None:
+            start.look(model, step, result.loss, lambda name, value: ctx.measure(name, value, **at(step)))
 
     def watched(step: int, measured: Mapping[str, float]) -> None:
         for name, value in measured.items():
@@ -98,7 +104,7 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
         result = fit(
             model,
             batches(ctx, readings[-1]),
-            fit_config(ctx, config),
+            fit_config(ctx, config, start),
             checkpoint=ctx.checkpoint,
             device=ctx.device,
             initial_state=begins_from(ctx),
@@ -115,6 +121,8 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
     if result.stopped:
         raise Stopped
     shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
+    if start is not None:
+        start.keep(ctx.checkpoint, ctx.workdir / "state")
     written = json.dumps([asdict(reading) for reading in readings], indent=1)
     write_atomically(ctx.workdir / "state" / READINGS, written.encode())
     for name, value in result.measurements.items():
@@ -212,29 +220,40 @@ def batches(ctx: StageContext, reading: Reading) -> Batches:
     )
 
 
-def fit_config(ctx: StageContext, config: Training) -> FitConfig:
+def fit_config(ctx: StageContext, config: Training, start: Start | None = None) -> FitConfig:
     from bloomery.train.loop import FitConfig
     from bloomery.train.optim import OptimizerConfig
     from bloomery.train.schedule import ScheduleConfig
 
     optimizer, schedule = config.optimizer, config.schedule
+    init = Init() if start is None else start.settings
+    embedding_lr = optimizer.embedding_lr
+    if init.embedding_lr != 1.0:
+        embedding_lr = init.embedding_lr * (optimizer.lr if embedding_lr is None else embedding_lr)
     return FitConfig(
         steps=config.steps,
         accumulate=config.accumulate,
         optimizer=OptimizerConfig(
             name=optimizer.name,
             lr=optimizer.lr,
-            embedding_lr=optimizer.embedding_lr,
+            embedding_lr=embedding_lr,
             gain_lr=optimizer.gain_lr,
             weight_decay=optimizer.weight_decay,
             betas=(optimizer.beta1, optimizer.beta2),
             epsilon=optimizer.epsilon,
             relative=optimizer.relative,
         ),
-        schedule=ScheduleConfig(name=schedule.name, warmup=schedule.warmup, decay=schedule.decay, floor=schedule.floor),
+        schedule=ScheduleConfig(
+            name=schedule.name,
+            warmup=schedule.warmup,
+            decay=schedule.decay,
+            floor=schedule.floor,
+            embedding_warmup=init.warmup,
+        ),
         clip=optimizer.clip or 0.0,
         compile=config.compile,
         activation_checkpointing=config.activation_checkpointing,
+        evaluate_at=() if start is None else start.probes,
         evaluate_every=math.ceil(config.steps * config.validation.every) or 1,
         checkpoint_every_seconds=float(config.checkpoint_every),
         seed=ctx.seed,

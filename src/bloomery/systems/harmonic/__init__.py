@@ -11,4 +11,6 @@ SYSTEM = System(
     state="first",
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
+    kinds={"k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend"},
+    inits={"k0": "bloomery.systems.harmonic.k0:K0"},
 )
