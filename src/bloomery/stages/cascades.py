@@ -162,4 +162,5 @@ def _text(declared: Declared, name: str, path: KeyPath) -> str:
     try:
         return declared.beside(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(declared.place(*path), f"'{name}' cannot be read: {error}", "a text file in UTF-8") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise PlanError(declared.place(*path), f"'{name}' cannot be read: {reason}", "a text file in UTF-8") from None
