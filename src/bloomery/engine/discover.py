@@ -46,6 +46,7 @@ CODECS = {
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
     "frozen_random": "bloomery.stages.frozen_random:FrozenRandom",
+    "kneser_ney": "bloomery.stages.baselines:KneserNeyBaseline",
 }
 
 

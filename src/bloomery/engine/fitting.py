@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloomery.engine import cells
 from bloomery.engine.cellwork import Job, Surroundings, carry_out, finished, silent_context
 from bloomery.engine.history import Cell
+from bloomery.engine.session import Session
 from bloomery.engine.stage import StageContext, StageResult
 from bloomery.errors import PlanError
 from bloomery.plan import cast
@@ -55,7 +56,9 @@ def fit_baseline(attempt: Attempt, name: str, seed: int) -> Cell:
         return found
     around = Surroundings.of(session)
     tokens = itertools.chain.from_iterable(
-        one.attempt.kind.tokens_read(silent_context(job, around), one.attempt.config(one.who))
+        one.attempt.kind.tokens_read(
+            _where_it_was(session, silent_context(job, around), job), one.attempt.config(one.who)
+        )
         for one, job in zip(trainers, read, strict=True)
     )
     builder = list(_makers(attempt, seed))[-1]
@@ -76,6 +79,15 @@ def _makers(attempt: Attempt, seed: int) -> Iterator[Maker]:
         model = one.attempt.inputs(one.who, one.seed).get("model")
         one = attempt.makers.get(model.path) if model is not None and model.path not in seen else None
         seen.update([model.path] if model is not None else [])
+
+
+def _where_it_was(session: Session, ctx: StageContext, job: Job) -> StageContext:
+    """A cell that was taken over from another attempt has left what it read where it was carried out."""
+    cell = session.history.cell(job.key)
+    if cell is not None and cell.key != job.key:
+        stage, attempt, who, seed = cell.key
+        ctx.workdir = replace(job, stage=stage, attempt=attempt, who=who, seed=seed).folder(session.folder)
+    return ctx
 
 
 def _trainers(attempt: Attempt, seed: int) -> list[Maker]:

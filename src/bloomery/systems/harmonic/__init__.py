@@ -11,6 +11,10 @@ SYSTEM = System(
     state="first",
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
-    kinds={"k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend"},
+    kinds={
+        "k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend",
+        "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
+        "to_l3": "bloomery.systems.harmonic.to_level:ToL3",
+    },
     inits={"k0": "bloomery.systems.harmonic.k0:K0"},
 )
