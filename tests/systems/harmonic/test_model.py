@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.engine.discover import catalogue, load
+from bloomery.errors import TrainingError
 from bloomery.evaluate.sample import generate
 from bloomery.evaluate.scoring import Request, score_all
 from bloomery.model.dense import Transformer
-from bloomery.model.select import prove_cover
+from bloomery.model.select import frozen, prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
 from bloomery.model.twin import solve
 from bloomery.systems.harmonic.bases.sine import SineLinear
@@ -237,3 +238,29 @@ def test_answers_are_scored_as_by_one_pass_each(
     for request, mine in zip(wanted, score_all(model, wanted, window=window).scores, strict=True):
         slow = score_one(model, request, window=window).logprob
         assert mine.logprob == pytest.approx(slow, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("basis", "held"),
+    [
+        ("sine", {"out_coordinates", "in_coordinates"}),
+        ("row_gauss", {"centre", "log_width"}),
+        ("row_gabor", {"centre", "log_width", "frequency", "phase"}),
+        ("row_cos", {"frequency", "phase"}),
+    ],
+)
+def test_centres_are_where_components_lie(basis: Basis, held: set[str]) -> None:
+    """What `freeze: [centres]` leaves untrained: amplitudes and gains go on learning."""
+    with torch.device("meta"):
+        model = build(HarmonicConfig(layers=1, width=32, heads=2, compression=4, basis=basis), 50)
+    groups = {name: scale.group for name, scale in model.scales().items()}
+    found = frozen(groups, ["centres"])
+    assert {name.rpartition(".")[2] for name in found} == held
+    assert len(found) == 7 * len(held)
+
+
+def test_a_basis_without_centres_says_so() -> None:
+    with torch.device("meta"):
+        model = build(HarmonicConfig(layers=1, width=32, heads=2, compression=4, basis="kron"), 50)
+    with pytest.raises(TrainingError, match="centres"):
+        frozen({name: scale.group for name, scale in model.scales().items()}, ["centres"])
