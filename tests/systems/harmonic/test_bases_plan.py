@@ -1,0 +1,44 @@
+"""Every arm of harmonic/bases learns, as a smaller plan of the same arms: a fault of a basis shows in a minute."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bloomery.plan.find import find_plan
+from bloomery.plan.yaml_text import parse
+from support.command import finished, process, write_text
+
+BASES = {"sine", "monarch", "kron", "lowrank", "hashed", "row_gauss", "row_gabor", "row_cos"}
+
+
+@pytest.mark.slow
+def test_every_arm_of_a_smaller_plan_learns(tmp_path: Path) -> None:
+    plan = parse(find_plan("harmonic/bases").read_text(), "bases.yaml").value
+    write_text(tmp_path / "text")
+    split = {"train": "60%", "dev": "20%", "val": "20%"}
+    plan |= {"seeds": [0], "data": {"tokenizer": {"kind": "bytes"}, "corpus": {"source": "text", "folder": "text",
+                                                                               "split": split}}}  # fmt: skip
+    plan["suites"]["text"]["items"] = 1
+    for stage, compression in zip(plan["stages"], (3, 6), strict=True):
+        del stage["sweep"], stage["select"]
+        stage["config"] |= {"tokens": "3k tok", "batch": 4, "context": 32, "precision": "fp32"}
+        stage["config"]["validation"] = {"every": "50%", "documents": 1}
+        stage["config"]["model"] |= {"layers": 1, "width": 48, "heads": 2, "compression": compression}
+        stage["arms"] = json.loads(json.dumps(stage["arms"]))  # an anchor of its own in each stage
+        stage["arms"]["dense"]["set"]["model"] = {"system": "dense", "layers": 1, "width": 48, "heads": 2}
+        stage["on_fail"] = [{"name": "on", "then": "go_on", "because": "gates are not what is tested"}]
+    (tmp_path / "small.yaml").write_text(json.dumps(plan))
+    said = finished(process(["run", "small.yaml", "--threads", "1"], tmp_path))
+    events = [json.loads(line) for line in (tmp_path / "runs/harmonic/bases/events.jsonl").read_text().splitlines()]
+    looks: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event["event"] == "measured" and event["measurement"]["name"] == "val/loss":
+            looks.setdefault((event["stage"], event["who"]), []).append(event["measurement"]["value"])
+    arms = {f"arm:{name}" for name in BASES | {"dense", "row_gauss_wide", "frozen"}} | {"control"}
+    taken_over = {("thirty", "arm:dense")}  # the same cell as in `ten`
+    expected = {(stage, who) for stage in ("ten", "thirty") for who in arms} - taken_over
+    assert set(looks) == expected, said.out + said.err
+    for whose, losses in looks.items():
+        assert losses[-1] < losses[0] - 0.1, (whose, losses)
+        assert losses[-1] < 4.5, (whose, losses)
