@@ -148,10 +148,12 @@ class SharedLowRankLinear(HarmonicLinear):
         x = F.linear(x, self.mix().to(dtype))
         return F.linear(x, self.mix.table(self.outputs).to(dtype)) * self.gain.to(dtype)
 
+    def matrix(self) -> Float[Tensor, "o i"]:
+        return self.gain[:, None] * (self.mix.table(self.outputs) @ self.mix() @ self.mix.table(self.inputs).t())
+
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
-        product = self.mix.table(self.outputs) @ self.mix() @ self.mix.table(self.inputs).t()
-        return (self.gain[:, None] * product).to(self.compute_dtype)
+        return self.matrix().to(self.compute_dtype)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
