@@ -189,6 +189,10 @@ def last_level_cache() -> int:
     return max(sizes, default=64 * 2**20)
 
 
+def processor() -> list[str]:
+    return [line.partition(":")[2].strip() for line in native.processor() if line.startswith("model name")]
+
+
 def measure(found: list[Contender], rounds: int, rotate: int) -> dict[str, tuple[list[float], list[float]]]:
     """{name: (CPU, wall)} seconds of each call. `rotate`: bytes read before a weight is read again."""
     copies = max(2, math.ceil(rotate / sum(contender.bytes for contender in found)))
@@ -274,8 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(threads)
     print(f"sine matrix made once: {sine['C'] * 1e3:.1f} ms in C, {sine['torch'] * 1e3:.1f} ms in torch")
     facts = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"), "processor": native.processor()[3:],
-        "torch": torch.__version__, "python": platform.python_version(), "kernels": native.describe(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"), "processor": processor(),
+        "torch": torch.__version__, "python": platform.python_version(), "kernels": native.refusals or "C",
         "size": wanted.size, "rounds": wanted.rounds, "rotated_bytes": rotate, "cache_bytes": last_level_cache(),
         "load": [load_before, os.getloadavg()[0]], "contenders": table, "sine_matrix_seconds": sine,
     }  # fmt: skip
