@@ -34,7 +34,7 @@ def test_small(benchmark: ModuleType, native: str, tmp_path: Path, monkeypatch: 
     benchmark.main(["--size", "256", "--rounds", "2", "--rotate", "1", "--out", str(out)])
     facts = json.loads(out.read_text())
     table = {row["name"]: row for row in facts["contenders"]}
-    assert len(table) == len(facts["contenders"]) == 16
+    assert len(table) == len(facts["contenders"]) == 17
     base = table["torch bf16 linear"]
     assert base["times_faster"] == base["predicted_by_bytes"] == 1.0
     assert base["bytes"] == 256 * 256 * 2

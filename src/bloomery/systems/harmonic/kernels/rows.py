@@ -133,24 +133,31 @@ class ScaleSpaceDecode:
         return ScaleSpaceDecode(inputs, levels, atoms)
 
     def __call__(self, x: Float[Tensor, " i"]) -> Float[Tensor, " o"]:
-        return self.atoms.of(table(_vector(x, self.inputs), self.levels))
+        x = _vector(x, self.inputs)
+        return self.atoms.of(table(x, self.levels) if self.atoms.packed is None else _table_in_c(x, self.levels))
 
 
 def table(x: Float[Tensor, " i"], levels: Levels) -> Float[Tensor, " n"]:
     """The blurred input [i l] as ScaleSpaceDecode reads it: levels filled up to a multiple of eight, flat. It serves
     every matrix that reads this vector (`decode.atoms.of(table)`): queries, keys and values share one."""
-    filled = _padded(levels.count)
-    if x.device.type != "cpu" or (kernels := library()) is None:
-        found = blurred(x, levels)
-        return torch.nn.functional.pad(found, (0, filled - levels.count)).flatten()
-    widths = levels.widths()
-    widths += [widths[-1]] * (filled - levels.count)
+    if x.device.type == "cpu" and library() is not None:
+        return _table_in_c(_vector(x, x.shape[0]), levels)
+    found = blurred(x, levels)
+    return torch.nn.functional.pad(found, (0, _padded(levels.count) - levels.count)).flatten()
+
+
+def _table_in_c(x: Float[Tensor, " i"], levels: Levels) -> Float[Tensor, " n"]:
+    filled, widths, waves = _recursion(levels)
     out = x.new_empty(x.shape[0] * filled)
-    kernels.pyramid(
-        x.data_ptr(), (ctypes.c_double * filled)(*widths), (ctypes.c_double * len(WAVES))(*WAVES), out.data_ptr(),
-        x.shape[0], filled,
-    )  # fmt: skip
+    _kernels().pyramid(x.data_ptr(), widths, waves, out.data_ptr(), x.shape[0], filled)
     return out
+
+
+@functools.cache
+def _recursion(levels: Levels) -> tuple[int, ctypes.Array[ctypes.c_double], ctypes.Array[ctypes.c_double]]:
+    filled, widths = _padded(levels.count), levels.widths()
+    widths += [widths[-1]] * (filled - levels.count)
+    return filled, (ctypes.c_double * filled)(*widths), (ctypes.c_double * len(WAVES))(*WAVES)
 
 
 def _padded(count: int) -> int:

@@ -59,6 +59,7 @@ def blurred(x: Float[Tensor, "... i"], levels: Levels) -> Float[Tensor, "... i l
 
 def between(place: Float[Tensor, "o k"], count: int) -> tuple[Int[Tensor, "o k"], Float[Tensor, "o k"]]:
     """The lower neighbour among `count` points, and how far towards the upper one."""
+    assert count >= 2, "a look-up is between two of something"
     place = place.clamp(0, count - 1)
     lower = place.floor().clamp(max=count - 2)
     return lower.long(), place - lower
