@@ -24,6 +24,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bloomery.measure import Group
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.metric import Metric
 
 
 class HarmonicLinear(nn.Module, ABC):
@@ -52,17 +53,26 @@ class HarmonicLinear(nn.Module, ABC):
         Group `centres`: where components lie (coordinates, centres, widths, frequencies, phases); all else is linear
         in W and of group `gain` or `factor`."""
 
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """Set the parameters so that W is near `weight`, float64, in the metric: every basis can (from_dense.py)."""
+        raise NotImplementedError(f"{type(self).__name__} has no fit of its own")
+
     def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
+        return counted(self, 2.0 * self.inputs * self.outputs)
+
+
+def counted(module: nn.Module, flops_per_token: float) -> Group:
+    """Its numbers, and how many of them are not trained."""
+    stored = sum(parameter.numel() for parameter in module.parameters())
+    frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+    return Group(stored, stored, frozen=frozen, flops_per_token=flops_per_token)
 
 
 class Factorised(HarmonicLinear):
     """Applied factor by factor: compute falls with the numbers stored."""
 
     def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * stored)
+        return counted(self, 2.0 * sum(parameter.numel() for parameter in self.parameters()))
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
@@ -103,8 +113,12 @@ class RecomputedProduct(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         inputs, *factors = ctx.saved_tensors
         rows = output_gradient.reshape(-1, output_gradient.shape[-1])
-        weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(factors[0].dtype)
-        weight, gradients = ctx.generator.again(weight_gradient, *factors)
+        gradients: tuple[Tensor | None, ...]
+        if any(ctx.needs_input_grad[2:]):
+            weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(factors[0].dtype)
+            weight, gradients = ctx.generator.again(weight_gradient, *factors)
+        else:
+            weight, gradients = ctx.generator.generate(*factors), (None,) * len(factors)
         input_gradient = torch.mm(rows, weight.to(inputs.dtype)).view(inputs.shape) if ctx.needs_input_grad[0] else None
         return input_gradient, None, *gradients
 

@@ -43,7 +43,7 @@ def build(
             omega=config.omega, blocks=config.blocks, atom_width=config.atom_width,
         )  # fmt: skip
 
-    return Transformer(
+    model = Transformer(
         config.dense(),
         vocab,
         make_linear=make,
@@ -52,6 +52,11 @@ def build(
         compute_dtype=compute_dtype,
         generator=generator,
     )
+    if config.frozen:
+        for module in model.modules():
+            if isinstance(module, HarmonicLinear):
+                module.requires_grad_(False)
+    return model
 
 
 def _meta(

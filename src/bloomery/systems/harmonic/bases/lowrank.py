@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.layers import Factorised
+from bloomery.systems.harmonic.metric import Metric
 
 
 class LowRankLinear(Factorised):
@@ -42,5 +43,18 @@ class LowRankLinear(Factorised):
             "in_factor": Scale("factor", 1.0 / math.sqrt(self.inputs), decay=True, matrix=True),
         }
 
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """The nearest matrix of this rank (Eckart and Young 1936), its singular values divided evenly."""
+        left, right = truncated(metric.apply(weight), self.rank)
+        self.out_factor.copy_(left)
+        self.in_factor.copy_(metric.undo(right))
+
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, rank={self.rank}"
+
+
+def truncated(matrix: Float[Tensor, "... o i"], rank: int) -> tuple[Float[Tensor, "... o r"], Float[Tensor, "... r i"]]:
+    """Two factors whose product is the nearest matrix of this rank."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    roots = values[..., :rank].sqrt()
+    return left[..., :rank] * roots[..., None, :], roots[..., :, None] * right[..., :rank, :]
