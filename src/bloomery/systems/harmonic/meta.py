@@ -29,7 +29,7 @@ from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.bases.row_gauss import LOG_WIDTH_SCALE, Gaussians
 from bloomery.systems.harmonic.bases.rows import initial_width
 from bloomery.systems.harmonic.bases.sine import Sine
-from bloomery.systems.harmonic.layers import Generated, HarmonicLinear
+from bloomery.systems.harmonic.layers import Generated, HarmonicLinear, counted
 from bloomery.systems.harmonic.levels import ATOMS, depth_wave
 
 
@@ -65,8 +65,7 @@ class SharedNumbers(nn.Module):
         return tables | {f"harmonics.{kind}": scale for kind in self.harmonics}
 
     def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored, stored)
+        return counted(self, 0.0)
 
 
 class Mix(nn.Module):
@@ -164,9 +163,8 @@ class SharedLowRankLinear(HarmonicLinear):
         return self.mix.scales() | {"gain": Scale("gain", self.gain_scale, decay=False, matrix=False)}
 
     def tally(self) -> Group:
-        stored, components = sum(parameter.numel() for parameter in self.parameters()), self.mix._shared[0].components
-        flops = 2.0 * components * (self.inputs + components + self.outputs)
-        return Group(stored, stored, flops_per_token=flops)
+        components = self.mix.table(self.inputs).shape[1]
+        return counted(self, 2.0 * components * (self.inputs + components + self.outputs))
 
 
 class LiteralMetaLinear(Generated):

@@ -29,7 +29,7 @@ from bloomery.stages import training
 from bloomery.stages.settings import Mixture, Optimizer, Schedule, Training, Validation
 from bloomery.systems.harmonic.config import HarmonicConfig
 
-LEVEL_1 = ("basis", "compression", "blocks", "atom_width")
+LEVEL_1 = ("basis", "compression", "blocks", "atom_width", "frozen")
 """Keys of a model's setting that the levels above have no use for."""
 META_COMPONENTS = 8
 
