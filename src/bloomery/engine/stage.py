@@ -76,6 +76,8 @@ class StageContext:
     """What of its checkpoint's signature a resumed cell may find changed (train.loop.fit)."""
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
+    previous: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What that attempt's model measured, its suites included: {metric: last value}. It is determined by the state."""
     record: Callable[[Measurement], None] = lambda measurement: None
     looked: Callable[[Measurement, float | None], None] = lambda measurement, share: None
     """Is shown every measurement that was taken on the way, with the share of the stage that is done."""
@@ -207,8 +209,9 @@ class InitKind(Protocol):
 
     def flops(self, config: BaseModel, *, vocab: int, width: int) -> float: ...
     def begin(self, config: BaseModel, model: Any, tokens: Iterator[Any], *, seed: int, end: int) -> Begun:
-        """Sets weights of the LanguageModel in place. tokens: the batches that the stage is going to learn from, and no
-        others; end: the id of end_of_document. A pure function of all that it is given."""
+        """Sets weights of the LanguageModel in place; a pure function of all that it is given. tokens: the batches that
+        the stage is going to learn from, and further ones only as the plan's `init.tokens` says; end: the id of
+        end_of_document."""
         ...
 
     def look(self, config: BaseModel, model: Any, remembered: Mapping[str, Any]) -> Mapping[str, float]:

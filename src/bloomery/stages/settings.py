@@ -112,6 +112,9 @@ class Init(Frozen):
     """Multiplies the rate of embedding and head."""
     warmup: Share = 0.0
     """The share of the stage over which that rate rises from a tenth of itself, on top of the schedule."""
+    tokens: Tokens | None = None
+    """How many tokens an init may count; without it those that the stage trains on. More are read on from there, count
+    as read by the model, and are more than a control without them has seen."""
 
 
 def _init(value: Any) -> Init:
@@ -122,6 +125,8 @@ def _init(value: Any) -> Init:
     name, known = value.get("kind", "random"), catalogue.inits()
     if name != "random" and name not in known:
         raise ValueError(f"no installed system brings an init '{name}'; {nearest(str(name), ['random', *known])}")
+    if name == "random" and value.get("tokens") is not None:
+        raise ValueError("a random start counts no tokens")
     model = Init if name == "random" else known[name].config_model()
     assert issubclass(model, Init)
     for key in value:

@@ -104,7 +104,8 @@ def _apply(ctx: StageContext, config: Training, settings: Init, model: LanguageM
     prepared = Prepared.open(ctx.data)
     kind = catalogue.init(settings.kind)
     end = prepared.tokenizer.end_of_document
-    begun: Begun = kind.begin(settings, model, training.tokens_read(ctx, config), seed=ctx.seed, end=end)
+    tokens = training.tokens_read(ctx, config, settings.tokens)
+    begun: Begun = kind.begin(settings, model, tokens, seed=ctx.seed, end=end)
     ctx.spend(flops=flops(settings, vocab=model.vocab, width=model.head_weight().shape[1]))
     kept = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in begun.remembered.items()}
     if begun.rival is not None:

@@ -14,12 +14,15 @@ from bloomery.data.prepared import Prepared
 from bloomery.engine.discover import catalogue
 from bloomery.engine.stage import Stopped
 from bloomery.errors import TrainingError
+from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.perplexity import perplexity
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
 from bloomery.model.dense import build as build_dense
 from bloomery.stages import training
 from bloomery.stages.pretrain import Pretrain, Settings
 from bloomery.systems.harmonic import k0_init
+from bloomery.systems.harmonic.bases import TABLE
 from bloomery.systems.harmonic.bigram import BigramTable
 from bloomery.systems.harmonic.config import HarmonicConfig
 from bloomery.systems.harmonic.k0 import K0, K0Settings
@@ -27,6 +30,8 @@ from bloomery.systems.harmonic.model import build
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "stages"))
 from tiny import CONFIG, Trained, prepared, pretrain
+
+from support.command import finished, process, tiny_plan
 
 VOCAB, SHAPE = 40, {"layers": 2, "width": 16, "heads": 2}
 INIT = {"kind": "k0", "warmup": 0.5, "iterations": 20}
@@ -44,12 +49,12 @@ def model(kind: str, *, tied: bool) -> Transformer:
     if kind == "dense":
         made: Any = build_dense(DenseConfig.model_validate(shape), VOCAB)
     else:
-        made = build(HarmonicConfig.model_validate({**shape, "compression": 2}), VOCAB)
+        made = build(HarmonicConfig.model_validate({**shape, "compression": 2, "basis": kind}), VOCAB)
     return made
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("kind", ["dense", "sine"])
+@pytest.mark.parametrize("kind", ["dense", *TABLE])
 def test_the_first_model_is_the_bigram_model_of_its_factors(kind: str, tied: bool) -> None:
     made = model(kind, tied=tied)
     factors = k0_init.solve(made, table(), method="normaware", iterations=20, seed=0)
@@ -73,7 +78,7 @@ def test_the_embedding_keeps_the_scale_that_rates_are_relative_to(tied: bool) ->
     assert root_mean_square == pytest.approx(made.scales()["embedding"].initial_scale, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["dense", "sine"])
+@pytest.mark.parametrize("kind", ["dense", *TABLE])
 def test_what_is_silenced_learns_again(kind: str) -> None:
     """No parameter may be cut off for ever: after a few steps a gradient reaches every one."""
     made = model(kind, tied=False)
@@ -151,9 +156,6 @@ def trained(data: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 
 def test_it_begins_where_the_table_is(trained: Trained, data: Prepared) -> None:
-    from bloomery.evaluate.ngram import NGram
-    from bloomery.evaluate.perplexity import perplexity
-
     config = settings(model=MODEL)
     rows = list(training.tokens_read(trained.context, config))
     scorer = NGram.fit(rows, order=2, vocab=data.vocab, end_of_document=data.tokenizer.end_of_document)
@@ -200,11 +202,36 @@ def test_stopped_and_gone_on_it_is_the_same(
     assert again.last("init/cosine") == trained.last("init/cosine")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_and_resumed_it_is_the_same(tmp_path: Path) -> None:
+    """Processes and all, candidate and dense control."""
+    init = {"kind": "k0", "warmup": "20%", "iterations": 10}
+    tiny_plan(tmp_path, **{"stages.0.config.init": init, "stages.0.config.tokens": "30k tok"})
+    arguments = ["verify-resume", "tiny.yaml", "--stage", "pretrain", "--kills", "2", "--threads", "1"]
+    said = finished(process(arguments, tmp_path))
+    assert "candidate seed 0: equal" in said.out, said
+    assert "DIFFERENT" not in said.out
+
+
 def test_a_stage_that_goes_on_remembers_the_start(trained: Trained, data: Prepared, tmp_path: Path) -> None:
     on = pretrain(data, tmp_path, settings(model=MODEL), continue_from=trained.result.outputs["state"])
     first = next(one.value for one in on.measured if one.name == "init/cosine")
     assert first == pytest.approx(trained.last("init/cosine"))
     assert {one.name for one in on.measured} == set(Pretrain().emits(settings(model=MODEL)))
+
+
+def test_what_is_counted_beyond_the_stage_counts_as_read(trained: Trained, data: Prepared, tmp_path: Path) -> None:
+    more = settings({**INIT, "tokens": 2560}, model=MODEL)
+    read = [list(Pretrain().tokens_read(trained.context, config)) for config in (settings(model=MODEL), more)]
+    assert [len(batches) for batches in read] == [10, 20]
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(*read, strict=False))
+    counted = pretrain(data, tmp_path, more)
+    assert counted.last("train/steps") == 10
+    scorer = NGram.fit(read[1], order=2, vocab=data.vocab, end_of_document=data.tokenizer.end_of_document)
+    text = data.part(more.validation_part)
+    found = perplexity(scorer, text, context=more.context, max_documents=2).loss
+    assert counted.last("init/rival_loss") == pytest.approx(found)
 
 
 def test_embeddings_have_a_rate_and_a_warm_up_of_their_own(trained: Trained) -> None:
@@ -224,6 +251,7 @@ def test_embeddings_have_a_rate_and_a_warm_up_of_their_own(trained: Trained) -> 
         ({"kind": "k0", "methd": "naive"}, "did you mean 'method'"),
         ({"kind": "k0", "method": "normawar"}, "normaware"),
         ({"method": "naive"}, "unknown key 'method' of init random"),
+        ({"tokens": 100}, "counts no tokens"),
         ("k0", "a mapping"),
     ],
 )

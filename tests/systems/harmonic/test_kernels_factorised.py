@@ -1,5 +1,8 @@
 """Two-stage decoding against the whole matrix in float64, with the C library and without."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bloomery.model import native
+from bloomery.systems.harmonic.bases import make
+from bloomery.systems.harmonic.bases.lowrank import LowRankLinear
 from bloomery.systems.harmonic.kernels import factorised
 from bloomery.systems.harmonic.kernels.factorised import LowRankDecode, MonarchDecode
+from bloomery.systems.harmonic.layers import HarmonicLinear
 
 needs_library = pytest.mark.skipif(factorised.library() is None, reason="no C library: see model.native.refusals")
 
@@ -103,19 +109,58 @@ def test_padding_lets_nothing_through(path: str) -> None:
     assert LowRankDecode.pack(left, right)(x).eq(0).all()
 
 
-def test_the_bases_mean_the_same_by_it(path: str) -> None:
-    pytest.importorskip("bloomery.systems.harmonic.bases")
-    from bloomery.systems.harmonic.bases import make
+@pytest.fixture(params=["lowrank", "monarch"])
+def layer(request: pytest.FixtureRequest) -> HarmonicLinear:
+    made = make(request.param, 96, 160, 5.0, blocks=8, compute_dtype=torch.bfloat16)
+    made.initialise(torch.Generator().manual_seed(0))
+    return made
 
-    for basis, kind, names in (
-        ("lowrank", LowRankDecode, ("out_factor", "in_factor")),
-        ("monarch", MonarchDecode, ("in_blocks", "out_blocks")),
-    ):
-        layer = make(basis, 96, 160, 5.0, blocks=8)
-        layer.initialise(torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.copy_(parameter.to(torch.bfloat16))  # so that packing rounds nothing
-            x = draw(1, 96)
-            found = kind.pack(*(layer.get_parameter(name) for name in names))(x)
-            torch.testing.assert_close(found, layer(x), rtol=1e-4, atol=1e-5)
+
+def test_a_layer_decodes_its_own_matrix(path: str, layer: HarmonicLinear) -> None:
+    """The kernel's inner sums are not rounded, so that it is nearer to the matrix of rounded factors than torch is."""
+    x = draw(1, 1, 1, 96)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(rounded(parameter))
+        exact = make("lowrank" if isinstance(layer, LowRankLinear) else "monarch", 96, 160, 5.0, blocks=8)
+        exact.load_state_dict(layer.state_dict())
+        wanted = exact(x.to(torch.bfloat16).float())
+        found = layer(x)
+        errors = [(each.float() - wanted).norm() / wanted.norm() for each in (found, layer(x.expand(2, 1, 96))[:1])]
+    assert found.shape == (1, 1, 160)
+    assert found.dtype == torch.bfloat16
+    assert errors[0] < (2.5e-3 if path == "C" else 8e-3)  # of the output's rounding alone: 2^-9 at most
+    assert errors[1] < 8e-3
+
+
+@needs_library
+def test_a_layer_packs_anew_what_was_written_to(layer: HarmonicLinear) -> None:
+    x = draw(1, 96)
+    with torch.no_grad():
+        first = layer(x)
+        assert torch.equal(layer(x), first)
+        for parameter in layer.parameters():
+            parameter.mul_(2.0)
+        assert torch.equal(layer(x), 4 * first)
+        layer.load_state_dict({name: value / 2 for name, value in layer.state_dict().items()})
+        assert torch.equal(layer(x), first)
+        twin = copy.deepcopy(layer)
+        next(iter(twin.parameters())).zero_()
+        assert twin(x).eq(0).all()
+        assert torch.equal(layer(x), first)
+
+
+@needs_library
+def test_the_kernel_is_for_one_vector_without_gradients_only(layer: HarmonicLinear, monkeypatch: Any) -> None:
+    def refused() -> None:
+        raise AssertionError("packed")
+
+    monkeypatch.setattr(layer, "pack", refused)
+    assert layer(draw(1, 96)).requires_grad
+    with torch.no_grad():
+        layer(draw(1, 2, 96))
+        layer.compute_dtype = torch.float32  # the kernel's weights are bfloat16
+        layer(draw(1, 96))
+        layer.compute_dtype = torch.bfloat16
+        with pytest.raises(AssertionError, match="packed"):
+            layer(draw(1, 96))

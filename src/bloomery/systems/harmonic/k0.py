@@ -1,8 +1,8 @@
 """k0: a model begins as the bigram model of the tokens that it is going to learn from (`init: {kind: k0}`).
 
 Embedding and head are those of `bigram`; the blocks add nothing at first, since the linear at the end of each of their
-residual branches is silenced. Only tokens of the stage itself are counted, so that a comparison stays one on the same
-tokens. Works on any model in the dense frame, the dense control included; refuses others.
+residual branches is silenced. Without `tokens` only those of the stage itself are counted, so that a comparison stays
+one on the same tokens. Works on any model in the dense frame, the dense control included; refuses others.
 
 While the model trains, `init/cosine` and `init/head_cosine` say how far it has left its start: the mean over tokens of
 the cosine between a row now and then.
@@ -26,6 +26,9 @@ class K0Settings(Init):
     bias: the unigram alone. +fit: then fitted to the table."""
     iterations: int = Field(default=60, ge=1)
     """Of Adam, in the fit."""
+    centres: Literal["random", "kmeans_svd"] = "random"
+    """Where a generated linear's components lie. kmeans_svd: the input coordinates of sines at k-means centres of the
+    embedding that the singular vectors gave; other bases refuse it, and dense linears have none."""
 
 
 class K0:
@@ -52,6 +55,8 @@ class K0:
         method, _, fitted = config.method.partition("+")
         iterations = config.iterations if fitted else 0
         k0_init.apply(frame, k0_init.solve(frame, table, method=method, iterations=iterations, seed=seed))
+        if config.centres == "kmeans_svd":
+            k0_init.place_centres(frame, table, seed=seed)
         return Begun({"embedding": frame.embedding, "head": frame.head_weight()}, scorer)
 
     def look(self, config: BaseModel, model: Any, remembered: Mapping[str, Any]) -> Mapping[str, float]:

@@ -4,7 +4,8 @@ The embedding is scaled to the deviation that its system would have drawn it wit
 norm makes every scale of it the same model. A silenced linear gives zero for every input: of its parameters the one
 with the fewest numbers that does it alone is set to zero, and the others keep what was drawn, or no gradient would ever
 come through. For a generated matrix diag(gain) sin(omega U V) that is the gain: it learns first, U and V after it.
-Refuses models outside the dense frame, and linears that no single parameter can silence (one with a bias, say).
+Refuses models outside the dense frame, linears that no single parameter can silence (one with a bias, say), and
+k-means centres for generated linears other than the sine's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 from bloomery.errors import TrainingError
 from bloomery.model.dense import Block, Transformer
-from bloomery.systems.harmonic import bigram
+from bloomery.systems.harmonic import bigram, kmeans
+from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.bigram import BigramTable, Factors
+from bloomery.systems.harmonic.layers import HarmonicLinear
 
 
 def frame_of(model: object) -> Transformer:
@@ -68,6 +71,24 @@ def silence(linear: nn.Module, name: str, inputs: int) -> None:
             return
         parameter.copy_(drawn)
     raise TrainingError(name, "no single parameter makes its output zero", "a linear that k0 can silence")
+
+
+@torch.no_grad()
+def place_centres(model: Transformer, table: BigramTable, *, seed: int) -> None:
+    """Input coordinates V [r d] of the sines that read the residual stream, from k-means on the embedding's rows.
+
+    Feature i then lies at its profile over the r clusters of tokens, each less the mean, at the deviation that is drawn
+    otherwise. All linears begin with the same; what they do with it is in their output coordinates, which stay random.
+    Dense linears have none and are left alone. Raises TrainingError for another basis."""
+    for name, module in model.named_modules():
+        if not isinstance(module, HarmonicLinear) or module.inputs != model.config.width:
+            continue
+        if not isinstance(module, SineLinear):
+            raise TrainingError(f"init.centres of {name}", "kmeans_svd", "random, for bases other than the sine")
+        if not name.endswith(".output"):
+            found = kmeans.centres(model.embedding.detach().cpu(), table.weight, module.rank, seed=seed)
+            found -= found.mean()
+            module.in_coordinates.copy_(found / (found.std(correction=0) * module.rank**0.5))
 
 
 def mean_cosine(now: Float[Tensor, "v d"], then: Float[Tensor, "v d"]) -> float:

@@ -14,6 +14,7 @@ Memory falls, compute does not: a generated matrix is multiplied as one, and cos
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -69,7 +70,40 @@ def counted(module: nn.Module, flops_per_token: float) -> Group:
 
 
 class Factorised(HarmonicLinear):
-    """Applied factor by factor: compute falls with the numbers stored."""
+    """Applied factor by factor: compute falls with the numbers stored.
+
+    One vector in bfloat16 on a CPU, without gradients, goes through a fused kernel, which is 1.7 to 9 times faster than
+    two calls of torch from a width of 256 to one of 4096. Its sums between the factors are float32: it differs by
+    bfloat16's rounding. Its packed copy of the factors lives until one of them is written to, or a pass with gradients
+    begins.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
+        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
+        self._kernel: Callable[[Tensor], Tensor] | None = None
+        self._kernel_for: tuple[object, ...] = ()
+
+    @abstractmethod
+    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x W^T by torch; x in the compute dtype."""
+
+    @abstractmethod
+    def pack(self) -> Callable[[Tensor], Tensor] | None:
+        """[i] -> [o] in float32 by a kernel; None where there is none."""
+
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x of any dtype; the result is in the compute dtype."""
+        x = x.to(self.compute_dtype)
+        if not torch.compiler.is_compiling():
+            if torch.is_grad_enabled():
+                self._kernel, self._kernel_for = None, ()
+            elif x.numel() == self.inputs and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+                state = tuple((p.data_ptr(), p._version) for p in self.parameters())
+                if state != self._kernel_for:
+                    self._kernel, self._kernel_for = self.pack(), state
+                if self._kernel is not None:
+                    return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
+        return self.product(x)
 
     def tally(self) -> Group:
         return counted(self, 2.0 * sum(parameter.numel() for parameter in self.parameters()))

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.kernels.factorised import LowRankDecode, library
 from bloomery.systems.harmonic.layers import Factorised
 from bloomery.systems.harmonic.metric import Metric
 
@@ -32,10 +33,11 @@ class LowRankLinear(Factorised):
         for name, scale in self.scales().items():
             self.get_parameter(name).normal_(0.0, scale.initial_scale, generator=generator)
 
-    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """x of any dtype; the result is in the compute dtype."""
-        dtype = self.compute_dtype
-        return F.linear(F.linear(x.to(dtype), self.in_factor.to(dtype)), self.out_factor.to(dtype))
+    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        return F.linear(F.linear(x, self.in_factor.to(x.dtype)), self.out_factor.to(x.dtype))
+
+    def pack(self) -> LowRankDecode | None:
+        return LowRankDecode.pack(self.out_factor, self.in_factor) if library() else None
 
     def scales(self) -> dict[str, Scale]:
         return {

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.bases.lowrank import truncated
+from bloomery.systems.harmonic.kernels.factorised import MonarchDecode, library
 from bloomery.systems.harmonic.layers import Factorised
 from bloomery.systems.harmonic.metric import Metric
 from bloomery.systems.harmonic.sizes import BLOCKS, blocks_of
@@ -46,14 +47,16 @@ class MonarchLinear(Factorised):
         for name, scale in self.scales().items():
             self.get_parameter(name).normal_(0.0, scale.initial_scale, generator=generator)
 
-    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """x of any dtype; the result is in the compute dtype."""
-        dtype, b, k = self.compute_dtype, self.blocks, self.block_width
-        rows = x.to(dtype).reshape(-1, b, self.inputs // b)
+    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        dtype, b, k = x.dtype, self.blocks, self.block_width
+        rows = x.reshape(-1, b, self.inputs // b)
         inner = torch.bmm(rows.transpose(0, 1), self.in_blocks.to(dtype).transpose(1, 2))  # [b rows k]
         shuffled = inner.permute(2, 0, 1).reshape(b, k, -1).transpose(1, 2)  # [b rows k]
         out = torch.bmm(shuffled, self.out_blocks.to(dtype).transpose(1, 2))
         return out.transpose(0, 1).reshape(*x.shape[:-1], self.outputs)
+
+    def pack(self) -> MonarchDecode | None:
+        return MonarchDecode.pack(self.in_blocks, self.out_blocks) if library() else None
 
     def scales(self) -> dict[str, Scale]:
         fan_in = self.inputs // self.blocks

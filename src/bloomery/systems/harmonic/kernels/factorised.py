@@ -12,6 +12,7 @@ vector of the right length; gradients do not pass.
 from __future__ import annotations
 
 import ctypes
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,14 @@ FUNCTIONS = {
 
 def library() -> ctypes.CDLL | None:
     return native.load(SOURCE, FUNCTIONS)
+
+
+@functools.cache
+def _kernels() -> ctypes.CDLL:
+    """For weights that were packed, which they are only if there is a library; looking it up again costs 20 us."""
+    found = library()
+    assert found is not None, "packed by this process"
+    return found
 
 
 def padded(count: int) -> int:
@@ -66,12 +75,12 @@ class LowRankDecode:
         """x in any dtype; the result is float32."""
         (outputs, rank), inputs = self.out_factor.shape, self.in_factor.shape[1]
         x = _vector(x, inputs)
-        if self.packed is None or (kernels := library()) is None:
+        if self.packed is None:
             return torch.mv(self.out_factor.float(), torch.mv(self.in_factor.float(), x))
         right, left = self.packed
         room = x.new_empty(padded(rank) + padded(outputs))
         y = room[padded(rank) :]
-        kernels.low_rank(
+        _kernels().low_rank(
             right.data_ptr(), left.data_ptr(), x.data_ptr(), room.data_ptr(), y.data_ptr(), inputs, rank, outputs
         )
         return y[:outputs]
@@ -96,14 +105,14 @@ class MonarchDecode:
         blocks, width, inputs = self.in_blocks.shape
         outputs = self.out_blocks.shape[1]
         x = _vector(x, blocks * inputs)
-        if self.packed is None or (kernels := library()) is None:
+        if self.packed is None:
             inner = torch.bmm(self.in_blocks.float(), x.view(blocks, inputs, 1))
             shuffled = inner.view(blocks, width).t().reshape(blocks, width, 1)
             return torch.bmm(self.out_blocks.float(), shuffled).flatten()
         first, second = self.packed
         room = x.new_empty(width + GROUP + blocks * width + blocks * outputs + GROUP)
         y = room[width + GROUP + blocks * width :]
-        kernels.monarch(
+        _kernels().monarch(
             first.data_ptr(), second.data_ptr(), x.data_ptr(), room.data_ptr(), y.data_ptr(),
             blocks, inputs, width, outputs,
         )  # fmt: skip

@@ -14,6 +14,7 @@ Tables of more than 65,536 numbers are left to torch: places are 16 bits wide.
 from __future__ import annotations
 
 import ctypes
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def library() -> ctypes.CDLL | None:
     return native.load(SOURCE, FUNCTIONS)
 
 
+@functools.cache
+def _kernels() -> ctypes.CDLL:
+    """For atoms that were packed, which they are only if there is a library; looking it up again costs 20 us."""
+    found = library()
+    assert found is not None, "packed by this process"
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Atoms:
     """What both forms are for the C side: where [o k] into a flat table, and four weights each."""
@@ -65,7 +74,7 @@ class Atoms:
         return Atoms(where, rounded, step, packed)
 
     def of(self, table: Float[Tensor, " n"]) -> Float[Tensor, " o"]:
-        if self.packed is None or (kernels := library()) is None:
+        if self.packed is None:
             offsets = torch.tensor((0, 1, self.step, self.step + 1), device=table.device)
             return (table[self.where[..., None] + offsets] * self.weights.float()).sum((1, 2))
         where, weights = self.packed
@@ -73,9 +82,9 @@ class Atoms:
         shape = (len(where), where.shape[1] // FOUR)
         pointers = (where.data_ptr(), weights.data_ptr(), table.data_ptr(), y.data_ptr())
         if self.step == 2:
-            kernels.taps(*pointers, *shape)
+            _kernels().taps(*pointers, *shape)
         else:
-            kernels.look_ups(*pointers, *shape, self.step)
+            _kernels().look_ups(*pointers, *shape, self.step)
         return y
 
 
