@@ -25,18 +25,16 @@ from bloomery.model.config import DenseConfig, total
 from bloomery.model.interface import LanguageModel, Output, Scale, Sharing
 from bloomery.model.layers import (
     Attention,
-    BlockLinear,
     FeedForward,
     Linear,
-    LinearFactory,
     Mixing,
     MixingFactory,
     Positions,
     RMSNorm,
-    Shared,
     Softmax,
     positions,
 )
+from bloomery.model.parts import BlockLinear, LinearFactory, Shared
 
 
 class Block(nn.Module):

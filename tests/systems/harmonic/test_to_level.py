@@ -136,6 +136,8 @@ def test_frozen_random_linears_stay_as_they_were_drawn(data: Prepared, trained: 
             assert torch.equal(parameter, drawn.get_parameter(name)), name
         else:
             assert not torch.equal(parameter, before.get_parameter(name)), name
+    tally = frozen.result.tallies["model"]
+    assert tally.total("frozen") == sum(handed_on.get_parameter(name).numel() for name in own)
     assert "convert/unexplained_energy" not in {*ToL2().emits(config), *(one.name for one in frozen.measured)}
 
 

@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bloomery.model.layers import BlockLinear, Linear, Positions, attend, no_keys, remember, visible
+from bloomery.model.layers import Linear, Positions, attend, no_keys, remember, visible
+from bloomery.model.parts import BlockLinear
 
 ALIGNED = 8
 """Off the CPU the fused kernels take heads of a multiple of this many features."""

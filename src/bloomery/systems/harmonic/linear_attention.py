@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from bloomery.measure import Group
 from bloomery.model.interface import Scale
-from bloomery.model.layers import BlockLinear, Positions
+from bloomery.model.layers import Positions
+from bloomery.model.parts import BlockLinear
 from bloomery.systems.harmonic.attention import of_one_length, square
 from bloomery.systems.harmonic.config import CHUNK
 

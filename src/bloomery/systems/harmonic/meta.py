@@ -163,7 +163,7 @@ class SharedLowRankLinear(HarmonicLinear):
         return self.mix.scales() | {"gain": Scale("gain", self.gain_scale, decay=False, matrix=False)}
 
     def tally(self) -> Group:
-        components = self.mix._shared[0].components
+        components = self.mix.table(self.inputs).shape[1]
         return counted(self, 2.0 * components * (self.inputs + components + self.outputs))
 
 

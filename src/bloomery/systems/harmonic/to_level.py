@@ -24,12 +24,12 @@ from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.errors import PlanError
 from bloomery.measure import Emitted
 from bloomery.plan.schema import Frozen
-from bloomery.plan.units import Tokens
+from bloomery.plan.units import Seconds, Tokens
 from bloomery.stages import training
 from bloomery.stages.settings import Mixture, Optimizer, Schedule, Training, Validation
 from bloomery.systems.harmonic.config import HarmonicConfig
 
-LEVEL_1 = ("basis", "compression", "blocks", "atom_width")
+LEVEL_1 = ("basis", "compression", "blocks", "atom_width", "frozen")
 """Keys of a model's setting that the levels above have no use for."""
 META_COMPONENTS = 8
 
@@ -53,6 +53,8 @@ class Recover(Frozen):
     """As in finetune."""
     validation: Validation | None = None
     """As in finetune; without it nothing is looked at on the way, and suites alone judge."""
+    checkpoint_every: Seconds = 20
+    """As in finetune."""
 
     @model_validator(mode="after")
     def _is_a_step_at_least(self) -> Recover:
@@ -64,7 +66,7 @@ class Recover(Frozen):
         return Training(
             data=self.data, tokens=self.tokens, batch=self.batch, context=self.context, packing=self.packing,
             optimizer=Optimizer(lr=self.lr), schedule=self.schedule, precision=precision,
-            validation=self.validation or Validation(),
+            validation=self.validation or Validation(), checkpoint_every=self.checkpoint_every,
         )  # fmt: skip
 
 
