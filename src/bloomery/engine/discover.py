@@ -45,6 +45,7 @@ CODECS = {
 }
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
+    "kneser_ney": "bloomery.stages.baselines:KneserNeyBaseline",
 }
 
 

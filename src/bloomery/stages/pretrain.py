@@ -92,7 +92,7 @@ class Pretrain:
             model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
         start = starting.begin(ctx, config, config.init, model)
         cost = training_cost(config, config.model, ctx.vocab)
-        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, start)
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, start=start)
         tokenizer = Prepared.open(ctx.data).tokenizer
         models.save(ctx.workdir / "model", model, config.model, precision, tokenizer)
         return StageResult(

@@ -1,6 +1,6 @@
-"""Harmonic: linear weights generated from few sine components, W = diag(gain) sin(omega U V).
+"""Harmonic: linear weights generated from few components of a basis, by default W = diag(gain) sin(omega U V).
 
-Refuses other bases than `sine` for now. The form is that of Ji et al., ICLR 2025 (arXiv 2403.19243).
+Bases are in bases/, how many numbers each stores in sizes.py, and what is measured of them in README.md.
 """
 
 from bloomery.engine.discover import System
@@ -11,6 +11,10 @@ SYSTEM = System(
     state="first",
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
-    kinds={"k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend"},
+    kinds={
+        "k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend",
+        "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
+        "to_l3": "bloomery.systems.harmonic.to_level:ToL3",
+    },
     inits={"k0": "bloomery.systems.harmonic.k0:K0"},
 )
