@@ -107,6 +107,12 @@ def test_a_silenced_linear_keeps_what_it_can() -> None:
     assert sum(bool(p.any()) for p in two.parameters()) == 1
 
 
+def test_a_linear_that_is_not_trained_keeps_its_voice() -> None:
+    linear = nn.Linear(4, 4, bias=False).requires_grad_(False)
+    k0_init.silence(linear, "blocks.0.down", 4)
+    assert linear.weight.any()
+
+
 def test_what_cannot_be_silenced_is_refused() -> None:
     linear = nn.Linear(4, 4)
     with pytest.raises(TrainingError, match="no single parameter"):

@@ -71,7 +71,10 @@ def apply(model: Transformer, factors: Factors) -> None:
 
 @torch.no_grad()
 def silence(linear: nn.Module, name: str, inputs: int) -> None:
-    """Raises TrainingError where no parameter does it alone."""
+    """Raises TrainingError where no parameter does it alone. A linear that is not trained could never learn again, and
+    is left as it was drawn."""
+    if not any(parameter.requires_grad for parameter in linear.parameters()):
+        return
     probe = torch.ones(1, inputs, device=next(linear.parameters()).device)
     for parameter in sorted(linear.parameters(), key=lambda one: one.numel()):
         drawn = parameter.clone()
