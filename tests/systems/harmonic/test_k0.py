@@ -71,11 +71,12 @@ def test_the_first_model_is_the_bigram_model_of_its_factors(kind: str, tied: boo
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_embedding_keeps_the_scale_that_rates_are_relative_to(tied: bool) -> None:
+def test_the_embedding_has_the_scale_of_the_stream(tied: bool) -> None:
+    """Or that of a head, where it is one."""
     made = model("dense", tied=tied)
     factors = k0_init.solve(made, table(), method="normaware", iterations=0, seed=0)
     root_mean_square = float(factors.embedding.square().mean().sqrt())
-    assert root_mean_square == pytest.approx(made.scales()["embedding"].initial_scale, rel=1e-5)
+    assert root_mean_square == pytest.approx(SHAPE["width"] ** -0.5 if tied else 1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dense", *TABLE])
@@ -104,6 +105,12 @@ def test_a_silenced_linear_keeps_what_it_can() -> None:
     two = nn.Sequential(nn.Linear(16, 4, bias=False), nn.Linear(4, 16, bias=False))
     k0_init.silence(two, "two", 16)
     assert sum(bool(p.any()) for p in two.parameters()) == 1
+
+
+def test_a_linear_that_is_not_trained_keeps_its_voice() -> None:
+    linear = nn.Linear(4, 4, bias=False).requires_grad_(False)
+    k0_init.silence(linear, "blocks.0.down", 4)
+    assert linear.weight.any()
 
 
 def test_what_cannot_be_silenced_is_refused() -> None:
