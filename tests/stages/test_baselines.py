@@ -99,13 +99,15 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
     asked = {"order": "tuned", "cutoffs": "tuned", "tune_on": "corpus:dev", "caches": {"windows": [20, 200]}}
     config = KneserNeySettings.model_validate(asked)
     ctx = context(data, tmp_path)
-    folder = KneserNeyBaseline().fit(config, tokens_read(trained.context, settings()), ctx).outputs["model"]
+    fitted = KneserNeyBaseline().fit(config, tokens_read(trained.context, settings()), ctx)
+    folder = fitted.outputs["model"]
     card = json.loads((folder / NGRAM_CARD).read_text())
     losses = [trial["loss"] for trial in card["trials"]]
     assert losses == sorted(losses)
     assert (card["order"], card["cutoffs"]) == (card["trials"][0]["order"], card["trials"][0]["cutoffs"])
     model = open_table(folder)
     assert isinstance(model, Cached)
+    assert fitted.tallies == {"model": model.tally()}
     assert (model.order, model.windows, model.table.entries) == (card["order"], (20, 200), card["entries"])
     end = data.tokenizer.end_of_document
     part = data.part("corpus:dev")

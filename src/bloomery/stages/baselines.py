@@ -141,7 +141,7 @@ class KneserNeyBaseline:
             "caches": config.caches is not None,
         }
         write_atomically(folder / NGRAM_CARD, json.dumps(card).encode())
-        return StageResult(outputs={"model": folder})
+        return StageResult(outputs={"model": folder}, tallies={"model": model.tally()})
 
 
 def distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
