@@ -42,6 +42,8 @@ class Document:
     category: str = ""
     group: str = ""
     """What the split is decided by, where it is not the name: documents of one group never part."""
+    prompt: int = 0
+    """How many characters at its start are a prompt: shown to a model, not learned from, and not judged."""
 
 
 class Source(Protocol):
