@@ -84,7 +84,8 @@ def test_a_missing_extra_says_what_to_install(
 def test_the_extra_pins_the_version_that_is_asked_for() -> None:
     import tomllib
 
-    from bloomery.evaluate.lmeval import PARTS, TASK_FILES, VERSION
+    from bloomery.evaluate.lmeval import PARTS, TASK_FILES
+    from bloomery.evaluate.lmeval_extra import VERSION
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["eval"] == [f"lm-eval=={VERSION}"]

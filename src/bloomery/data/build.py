@@ -163,7 +163,7 @@ def _spool(folder: Path, name: str, recipe: SetRecipe, progress: Progress) -> di
             split = recipe.rule(document.group or document.name)
             text = lines.clean(document.text) if recipe.deduplicate else document.text
             filled.add(split)
-            json.dump([document.name, text, document.category], spools[split])
+            json.dump([document.name, text, document.category, "", document.prompt], spools[split])
             spools[split].write("\n")
             if census.documents % _SAY_EVERY == 0:
                 progress(doing="reading", set=name, documents=census.documents, bytes=census.bytes)

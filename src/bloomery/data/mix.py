@@ -37,9 +37,11 @@ _MASK64 = 2**64 - 1
 
 @dataclass(slots=True)
 class Batch:
-    """targets[i, j] is the token after tokens[i, j]; where mask is False it is padding, to be ignored.
+    """targets[i, j] is the token after tokens[i, j]; where mask is False it is padding or stands in a prompt, and is
+    not learned from.
 
-    segments: positions of different numbers belong to different documents. Both are None in packing "stream".
+    segments: positions of different numbers belong to different documents, those of -1 are padding; None in packing
+    "stream". mask is None where every target is learned from.
     origins: for each row, its token file and its number there; later epochs read it again, in packing "stream" shifted.
     """
 
@@ -84,6 +86,7 @@ class Batches:
         ]
         self._paths = [str(file.path) for file, _ in parts]
         self._end = first.end_of_document
+        self._masked = packing == "documents" or any(file.prompts.any() for file, _ in parts)
         self._assignment = Assignment([share for _, share in parts])
 
     @property
@@ -103,7 +106,7 @@ class Batches:
         tokens = np.full(shape, self._end, dtype=np.int64)
         targets = np.full(shape, self._end, dtype=np.int64)
         documents = self.packing == "documents"
-        mask = np.zeros(shape, dtype=np.bool_) if documents else None
+        mask = np.zeros(shape, dtype=np.bool_) if self._masked else None
         segments = np.zeros(shape, dtype=np.int64) if documents else None
         origins: list[tuple[str, int]] = []
         first = (self.first_step + step) * self.batch
@@ -118,8 +121,9 @@ class Batches:
             length = len(found.targets)
             tokens[row, :length] = found.inputs
             targets[row, :length] = found.targets
-            if mask is not None and segments is not None:
-                mask[row, :length] = True
+            if mask is not None:
+                mask[row, :length] = True if found.learned is None else found.learned
+            if segments is not None:
                 for start in found.breaks:
                     segments[row, start:] += 1
                 segments[row, length:] = -1

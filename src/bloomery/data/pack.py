@@ -6,7 +6,8 @@ an epoch is a target once. Each epoch's windows begin at another token, so that 
 is cut into rows. A document's first token is predicted from the end_of_document before it, as in evaluation; segments
 tell documents apart, and positions after the last document are masked.
 
-A corpus that does not fill one row is refused.
+What stands in a prompt (TokenFile.prompts) is read and is not `learned`. A corpus that does not fill one row is
+refused; examples, which are whole, are not.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Row:
     inputs: NDArray[Any]
     targets: NDArray[Any]
     breaks: tuple[int, ...] = ()
+    learned: NDArray[np.bool_] | None = None
+    """Which targets are learned from; None: all."""
 
 
 class Rows(Protocol):
@@ -48,7 +51,7 @@ class Rows(Protocol):
 
 class StreamRows:
     def __init__(self, file: TokenFile, context: int) -> None:
-        self._tokens, self._context = file.tokens, context
+        self._tokens, self._context, self._learned = file.tokens, context, file.learned()
         self.count = (len(file) - 1) // context
         if self.count < 1:
             raise _too_short(file, context)
@@ -58,16 +61,17 @@ class StreamRows:
     def read(self, index: int, shift: int) -> Row:
         start = index * self._context + shift
         window = self._tokens[start : start + self._context + 1]
-        return Row(window[:-1], window[1:])
+        learned = None if self._learned is None else self._learned[start + 1 : start + self._context + 1]
+        return Row(window[:-1], window[1:], learned=learned)
 
 
 class DocumentRows:
     def __init__(self, file: TokenFile, context: int) -> None:
-        self._tokens, self._end = file.tokens, file.end_of_document
+        self._tokens, self._end, self._learned = file.tokens, file.end_of_document, file.learned()
         self._starts: list[int] = file.starts.tolist()
         self._bounds = _next_fit(self._starts, context)
         self.count = len(self._bounds)
-        if len(file) < context:
+        if self.count < 1 or (len(file) < context and self._learned is None):
             raise _too_short(file, context)
         self.tokens = len(file)
         self.shifts = 1
@@ -79,7 +83,8 @@ class DocumentRows:
         inputs[1:] = targets[:-1]
         inputs[0] = self._tokens[first - 1] if first else self._end
         low, high = bisect.bisect_left(self._starts, first), bisect.bisect_left(self._starts, last)
-        return Row(inputs, targets, tuple(start - first for start in self._starts[low:high]))
+        learned = None if self._learned is None else self._learned[first:last]
+        return Row(inputs, targets, tuple(start - first for start in self._starts[low:high]), learned)
 
 
 def _next_fit(starts: list[int], context: int) -> list[tuple[int, int]]:

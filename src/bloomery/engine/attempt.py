@@ -138,7 +138,8 @@ class Attempt:
         )
         return Job(
             self.stage.id, self.number, label or who, seed, fingerprint, self.plan.system,
-            inputs=inputs, continue_from=state, stop_if=watched, declared=self.declared() if watched else {},
+            inputs=inputs, continue_from=state, previous=self._earlier_evidence(who, seed), stop_if=watched,
+            declared=self.declared() if watched else {},
         )  # fmt: skip
 
     def _earlier_state(self, who: str, seed: int) -> Artifact | None:
@@ -146,6 +147,19 @@ class Attempt:
         number = self._continued()
         cell = self._cell_of(number, who, seed) if number is not None else None
         return cell.artifacts(self.session.folder)["state"] if cell is not None else None
+
+    def _earlier_evidence(self, who: str, seed: int) -> dict[str, float]:
+        """What the attempt to go on from measured of this party: its own looks, and what suites found in its model."""
+        number, history = self._continued(), self.session.history
+        cell = self._cell_of(number, who, seed) if number is not None else None
+        if cell is None:
+            return {}
+        found = {one.name: one.value for one in cell.measurements.values()}
+        digests = {artifact.digest for artifact in cell.artifacts(self.session.folder).values()}
+        for (_, digest_of_model), several in history.evaluations.items():
+            if digest_of_model in digests:
+                found |= {one.name: one.value for one in several if not one.who.startswith(BASELINE)}
+        return found
 
     def _continued(self) -> int | None:
         """The attempt to go on from, if every party and seed of it ended and has the same inputs now: if one has not,

@@ -44,6 +44,7 @@ class Job:
     system: str
     inputs: Mapping[str, Artifact] = field(default_factory=dict[str, Artifact])
     continue_from: Artifact | None = None
+    previous: Mapping[str, float] = field(default_factory=dict[str, float])
     stop_if: Sequence[Condition] = ()
     declared: Mapping[str, Emitted] = field(default_factory=dict[str, Emitted])
 
@@ -168,6 +169,7 @@ def silent_context(job: Job, around: Surroundings) -> StageContext:
         vocab=around.vocab,
         system=job.system,
         continue_from=job.continue_from.path if job.continue_from else None,
+        previous=job.previous,
     )
 
 

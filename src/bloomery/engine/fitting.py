@@ -6,13 +6,15 @@ Refuses where nothing was read: a baseline has nothing to be fitted on.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloomery.engine import cells
 from bloomery.engine.cellwork import Job, Surroundings, carry_out, finished, silent_context
 from bloomery.engine.history import Cell
+from bloomery.engine.session import Session
+from bloomery.engine.stage import StageContext
 from bloomery.errors import PlanError
 from bloomery.plan import cast
 from bloomery.plan.cast import BASELINE
@@ -53,10 +55,21 @@ def fit_baseline(attempt: Attempt, name: str, seed: int) -> Cell:
         return found
     around = Surroundings.of(session)
     tokens = itertools.chain.from_iterable(
-        one.attempt.kind.tokens_read(silent_context(job, around), one.attempt.config(one.who))
+        one.attempt.kind.tokens_read(
+            _where_it_was(session, silent_context(job, around), job), one.attempt.config(one.who)
+        )
         for one, job in zip(trainers, read, strict=True)
     )
     return carry_out(session, job, lambda ctx: kind.fit(config, tokens, ctx))
+
+
+def _where_it_was(session: Session, ctx: StageContext, job: Job) -> StageContext:
+    """A cell that was taken over from another attempt has left what it read where it was carried out."""
+    cell = session.history.cell(job.key)
+    if cell is not None and cell.key != job.key:
+        stage, attempt, who, seed = cell.key
+        ctx.workdir = replace(job, stage=stage, attempt=attempt, who=who, seed=seed).folder(session.folder)
+    return ctx
 
 
 def _trainers(attempt: Attempt, seed: int) -> list[Maker]:

@@ -30,6 +30,7 @@ from bloomery.engine.workers import Workers
 from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
 from bloomery.plan.canon import canonical
+from bloomery.plan.check_ready import unready
 from bloomery.plan.load import Loaded, resolve
 
 
@@ -60,6 +61,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     folder = how.folder(loaded)
     inputs = Inputs(loaded, folder, how.root)
     _look_for_files(loaded)
+    _look_for_what_suites_need(loaded, catalogue)
     inputs.look()
     device, unpriced = _priced(loaded, how.device)
     with Lock(folder) as lock, closing(_executor(how, lock)) as executor:
@@ -114,6 +116,13 @@ def _look_for_files(loaded: Loaded) -> None:
         spec = load("bloomery.stages.prepare:parse_data")(loaded.plan.data)
         load("bloomery.stages.prepare:open_sources")(spec, [loaded.source.parent])
         load("bloomery.stages.prepare:planned_vocab")(spec, [loaded.source.parent])
+
+
+def _look_for_what_suites_need(loaded: Loaded, catalogue: Catalogue) -> None:
+    """Raise BloomeryError where a suite could not be measured once the training is done."""
+    for name, error in unready(loaded, catalogue):
+        where = f"{loaded.where(f'suites.{name}')}: {error.where}"
+        raise type(error)(where, error.found, error.expected, error.hint or "or take the suite out of the plan")
 
 
 def _priced(loaded: Loaded, device: str) -> tuple[Device | None, str]:

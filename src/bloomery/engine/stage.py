@@ -76,6 +76,8 @@ class StageContext:
     """What of its checkpoint's signature a resumed cell may find changed (train.loop.fit)."""
     continue_from: Path | None = None
     """`from: checkpoint`: the last attempt's final training state."""
+    previous: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What that attempt's model measured, its suites included: {metric: last value}. It is determined by the state."""
     record: Callable[[Measurement], None] = lambda measurement: None
     looked: Callable[[Measurement, float | None], None] = lambda measurement, share: None
     """Is shown every measurement that was taken on the way, with the share of the stage that is done."""

@@ -65,6 +65,7 @@ def job_to_json(job: Job) -> Message:
         "system": job.system,
         "inputs": {name: _artifact_to_json(artifact) for name, artifact in job.inputs.items()},
         "continue_from": None if job.continue_from is None else _artifact_to_json(job.continue_from),
+        "previous": dict(job.previous),
         "stop_if": [one.model_dump(mode="json", by_alias=True, exclude_defaults=True) for one in job.stop_if],
         "declared": {name: [one.unit, one.better] for name, one in job.declared.items()},
     }
@@ -77,6 +78,7 @@ def job_from_json(data: Message) -> Job:
         data["stage"], data["attempt"], data["who"], data["seed"], data["fingerprint"], data["system"],
         inputs={name: _artifact_from_json(one) for name, one in data["inputs"].items()},
         continue_from=None if last is None else _artifact_from_json(last),
+        previous=data["previous"],
         stop_if=[Condition.model_validate(one) for one in data["stop_if"]],
         declared={name: Emitted(*one) for name, one in data["declared"].items()},
     )  # fmt: skip

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import logging
 import os
@@ -27,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.data.tokenizer import Tokenizer
-from bloomery.errors import BloomeryError, DataError, MissingExtra
+from bloomery.errors import BloomeryError, DataError
 from bloomery.evaluate.humaneval import Problem, solved
+from bloomery.evaluate.lmeval_extra import check_version
 from bloomery.evaluate.lmeval_files import Splits, read, subjects
 from bloomery.evaluate.lmeval_model import Usage, adapter
 from bloomery.model.interface import LanguageModel, Scorer
 
-VERSION = "0.4.13"
 FEWSHOT_SEED = 1234
 """The harness's own default."""
 TASK_FILES = {
@@ -94,13 +93,7 @@ def check_installed(*, hub: bool = False) -> None:
 
     Environment variables are read by its dependencies when they are imported, which happens after this.
     """
-    hint = "pip install 'bloomery[eval]'"
-    try:
-        found = importlib.metadata.version("lm-eval")
-    except importlib.metadata.PackageNotFoundError:
-        raise MissingExtra("lm-eval", "is not installed", f"lm-eval {VERSION}", hint) from None
-    if found != VERSION:
-        raise MissingExtra("lm-eval", f"version {found}", f"{VERSION}, whose task files ours build on", hint)
+    check_version()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     if not hub:

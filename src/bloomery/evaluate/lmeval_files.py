@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,15 @@ def read(task: str, folder: Path) -> Splits:
         raise DataError(str(folder), f"the files of {task} are {what}", "files as their authors publish them") from None
     except OSError as error:
         raise DataError(str(folder), f"the files of {task} cannot be read: {error}") from None
+
+
+def look_for(tasks: Iterable[str], folder: Path) -> None:
+    """Raise DataError where a task's files are missing or not what they should be. `mmlu`: any subject does."""
+    for task in tasks:
+        if task == "mmlu":
+            subjects(folder)
+        else:
+            read("truthfulqa_mc1" if task == "truthfulqa" else task, folder)
 
 
 def subjects(folder: Path) -> list[str]:

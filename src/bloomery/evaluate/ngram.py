@@ -220,15 +220,17 @@ def discounts_of(counts: Integers) -> tuple[float, float, float]:
 
 
 def _pieces(rows: Batch | NDArray[Any]) -> Iterator[Integers]:
-    """Runs of consecutive tokens: of a batch its first input and the targets after it, cut where segments change."""
+    """Runs of consecutive tokens: of a batch its first input and the targets after it, cut where segments change.
+
+    Prompts are among them: a table has no other way to know what an answer follows.
+    """
     if not isinstance(rows, Batch):
         yield from np.atleast_2d(np.asarray(rows)).astype(np.int64)
         return
     inputs, targets = rows.tokens.numpy(), rows.targets.numpy()
-    masks = np.ones(inputs.shape, dtype=np.bool_) if rows.mask is None else rows.mask.numpy()
     segments = np.zeros(inputs.shape, dtype=np.int64) if rows.segments is None else rows.segments.numpy()
-    for row, wanted, mask, segment in zip(inputs, targets, masks, segments, strict=True):
-        cuts = 1 + np.flatnonzero((np.diff(segment) != 0) | (np.diff(mask.astype(np.int8)) != 0))
+    for row, wanted, segment in zip(inputs, targets, segments, strict=True):
+        cuts = 1 + np.flatnonzero(np.diff(segment) != 0)
         for start, stop in zip((0, *cuts), (*cuts, len(row)), strict=True):
-            if mask[start]:
+            if segment[start] >= 0:
                 yield np.concatenate((row[start : start + 1], wanted[start:stop]))

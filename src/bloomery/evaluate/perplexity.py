@@ -1,4 +1,4 @@
-"""Held-out loss: every token of every document scored exactly once, its end_of_document included.
+"""Held-out loss: every token of every document scored exactly once, its end_of_document included, its prompt not.
 
 The first token of a document is predicted from end_of_document, so that no document sees another. Longer documents
 are cut into windows of `context` targets; a window's first input is the token before its first target. With a `stride`
@@ -11,8 +11,9 @@ stands to the right, where a causal model cannot see it. Refuses a scorer of ano
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,6 +53,8 @@ class PerplexityResult:
     """Nats."""
     token_counts: tuple[int, ...]
     byte_counts: tuple[int, ...]
+    exact: tuple[bool, ...] = ()
+    """Of a model: whether every scored token was its likeliest, so that it would write just this after the prompt."""
 
     @property
     def tokens(self) -> int:
@@ -90,12 +93,13 @@ def perplexity(
     device: str = "cpu",
     max_documents: int | None = None,
     stride: int | None = None,
+    documents: Sequence[int] | None = None,
 ) -> PerplexityResult:
     """Score `tokens` with a model that lies on `device`, or with any other scorer.
 
-    batch_tokens: positions per forward pass. max_documents: that many, evenly spread over the file. stride: targets
-    that a window scores after the first; None: `context`, no overlap. Raises DataError for a vocabulary that does not
-    fit.
+    batch_tokens: positions per forward pass. max_documents: that many, evenly spread over the file; or `documents`, by
+    their places. stride: targets that a window scores after the first; None: `context`, no overlap. Raises DataError
+    for a vocabulary that does not fit.
     """
     step = context if stride is None else stride
     assert 1 <= step <= context
@@ -105,17 +109,23 @@ def perplexity(
         )
     if tokens.documents == 0:
         raise DataError(str(tokens.path), "no documents", "something to score")
-    chosen = spread(tokens.documents, max_documents)
+    chosen = spread(tokens.documents, max_documents) if documents is None else list(documents)
+    exact: list[bool] = []
     if isinstance(scorer, LanguageModel):
         at_once = 1 if scorer.sharing == "alone" else batch_tokens
-        sums = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
+        sums, exact = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
     elif isinstance(scorer, DocumentScorer):
-        sums = [-float(scorer.document_logprobs(_stream(tokens, index)).sum()) for index in chosen]
+        sums = [
+            -float(scorer.document_logprobs(_stream(tokens, index))[tokens.prompts[index] :].sum()) for index in chosen
+        ]
     else:
         sums = _score_windows(scorer, tokens, chosen, context, step, batch_tokens, device)
-    counts = tuple(int(tokens.starts[index + 1] - tokens.starts[index]) for index in chosen)
+    counts = tuple(len(tokens.document(index)) - int(tokens.prompts[index]) for index in chosen)
     key = tokens.digest if len(chosen) == tokens.documents else f"{tokens.digest}:{len(chosen)}"
-    return PerplexityResult(key, tuple(sums), counts, tuple(int(tokens.byte_counts[index]) for index in chosen))
+    if documents is not None:
+        key = f"{tokens.digest}:{hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]}"
+    scored_bytes = tuple(int(tokens.byte_counts[index]) for index in chosen)
+    return PerplexityResult(key, tuple(sums), counts, scored_bytes, tuple(exact))
 
 
 def spread(count: int, limit: int | None) -> list[int]:
@@ -178,7 +188,8 @@ def batches(
             inputs[row, 1 : window.length] = content[:-1]
             if window.start > 0:
                 inputs[row, 0] = tokens.tokens[first + window.start - 1]
-            slots[row, window.first - window.start : window.length] = window.slot
+            first_scored = max(window.first, int(tokens.prompts[chosen[window.slot]]))
+            slots[row, first_scored - window.start : window.length] = window.slot
         yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(slots)
 
 
@@ -190,8 +201,9 @@ def _score_with_model(
     stride: int,
     batch_tokens: int,
     device: str,
-) -> list[float]:
-    sums = torch.zeros(len(chosen), dtype=torch.float64)
+) -> tuple[list[float], list[bool]]:
+    """Nats of every document, and whether the model's likeliest token was right throughout."""
+    sums, wrong = torch.zeros(len(chosen), dtype=torch.float64), torch.zeros(len(chosen), dtype=torch.int64)
     was_training = model.training
     model.eval()
     try:
@@ -199,18 +211,16 @@ def _score_with_model(
             for inputs, targets, slots in batches(tokens, chosen, context, stride, batch_tokens):
                 scored = slots >= 0
                 hidden = model(inputs.to(device), project=False).hidden[scored.to(device)]
-                losses = torch.cat(
-                    [
-                        token_losses(model.project(rows), wanted.to(device)).cpu()
-                        for rows, wanted in zip(
-                            hidden.split(ROWS_AT_ONCE), targets[scored].split(ROWS_AT_ONCE), strict=True
-                        )
-                    ]
+                pieces = zip(
+                    *(each.split(ROWS_AT_ONCE) for each in (hidden, targets[scored], slots[scored])), strict=True
                 )
-                sums.index_add_(0, slots[scored], losses.double())
+                for rows, wanted, of in pieces:
+                    logits, wanted = model.project(rows), wanted.to(device)
+                    sums.index_add_(0, of, token_losses(logits, wanted).cpu().double())
+                    wrong.index_add_(0, of, (logits.argmax(-1) != wanted).cpu().long())
     finally:
         model.train(was_training)
-    return sums.tolist()
+    return sums.tolist(), (wrong == 0).tolist()
 
 
 def token_losses(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:

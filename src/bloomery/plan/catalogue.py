@@ -63,6 +63,15 @@ class Bringing(Protocol):
         ...
 
 
+@runtime_checkable
+class Needing(Protocol):
+    """A suite may need what is not part of the project: an extra, files."""
+
+    def ready(self, config: BaseModel) -> None:
+        """Raises BloomeryError where it is not here. Quick, and known before anything is trained."""
+        ...
+
+
 class Catalogue(Protocol):
     def kinds(self) -> Mapping[str, KindInfo]:
         """{"pretrain": ..., "harmonic/to_l2": ...}: a system's kinds carry its name."""

@@ -16,6 +16,7 @@ from bloomery.plan import (
     check_data,
     check_loops,
     check_patches,
+    check_ready,
     check_rows,
     check_stages,
     check_unused,
@@ -63,6 +64,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
     check_patches.check(look)
     check_wildcards.check(look)
     check_unused.check(look)
+    check_ready.check(look)
     problems = dict.fromkeys(problem for _, problem in sorted(look.problems, key=lambda found: look.position(found[0])))
     unique = {(problem.where, problem.found): problem for problem in problems}
     return Report(

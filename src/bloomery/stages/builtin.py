@@ -110,6 +110,12 @@ class Builtin:
                 emitted |= {f"{label}/depth_{depth}/accuracy": Emitted("", "higher") for depth in DEPTHS}
         return emitted
 
+    def ready(self, config: BaseModel) -> None:
+        """Its files."""
+        assert isinstance(config, BuiltinSettings)
+        for task in config.files:
+            _file(config, task)
+
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
         from bloomery.stages import models

@@ -93,6 +93,16 @@ class LmEval:
         names = [f"{task}/{metric}" for task in config.tasks for metric in METRICS.get(task, METRICS["mmlu"])]
         return {name: Emitted("", "higher") for name in names} | {"truncated_share": Emitted("", "lower")}
 
+    def ready(self, config: BaseModel) -> None:
+        """The extra, and files of every task."""
+        from bloomery.evaluate.lmeval_extra import check_version
+        from bloomery.evaluate.lmeval_files import look_for
+
+        assert isinstance(config, LmEvalSettings)
+        check_version()
+        if not config.hub:
+            look_for(config.tasks, _folder(config.folder))
+
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
         from bloomery.evaluate import lmeval

@@ -38,13 +38,13 @@ class GauntletItems:
     def documents(self) -> Iterator[Document]:
         for item in generate(self.examples, self.seed, None if self.shares is None else dict(self.shares)):
             group = f"{_MARK}{item.key}" if item.held_out else item.key
-            yield Document(item.name, item.text, item.category, group)
+            yield Document(item.name, item.text, item.category, group, prompt=len(item.prompt))
 
     def provenance(self) -> dict[str, Any]:
         shares = None if self.shares is None else dict(self.shares)
         return {
             "source": "gauntlet", "version": VERSION, "examples": self.examples, "seed": self.seed, "shares": shares,
-            "licence": self.licence,
+            "learned": "answers", "licence": self.licence,
         }  # fmt: skip
 
 
