@@ -11,4 +11,7 @@ SYSTEM = System(
     state="first",
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
+    kinds={
+        "self_play": "bloomery.systems.harmonic.self_play:kind",
+    },
 )
