@@ -13,5 +13,7 @@ SYSTEM = System(
     build="bloomery.systems.harmonic.model:build",
     kinds={
         "self_play": "bloomery.systems.harmonic.self_play:kind",
+        "capture": "bloomery.systems.harmonic.capture:kind",
+        "gap_extraction": "bloomery.systems.harmonic.gap_extraction:kind",
     },
 )
