@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -241,6 +242,25 @@ def test_all_but_the_systems_works_without_them(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(package)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wheel_holds_all_that_is_no_python(tmp_path: Path) -> None:
+    """Plans, tables, pages and the C sources, which are compiled where they are used."""
+    root = SOURCE.parent.parent
+    shutil.copytree(SOURCE, tmp_path / "src" / "bloomery", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(root / file, tmp_path)
+    script = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    ours = {file.relative_to(SOURCE.parent).as_posix() for file in SOURCE.rglob("*") if file.is_file()}
+    ours = {name for name in ours if "__pycache__" not in name}
+    assert {Path(name).suffix for name in ours} >= {".py", ".yaml", ".html"}
+    assert ours - names == set()
 
 
 @pytest.mark.slow

@@ -51,6 +51,16 @@ def test_budget_in_json_prices_candidate_and_control(here: Path, bloomery: Comma
     assert "a100" in said.err
 
 
+def test_budget_says_what_of_the_seeds_numbers_does_not_add_up(bloomery: Command) -> None:
+    priced = bloomery("budget", "harmonic/paper", "--on", "m4", "--json").json
+    contradictions = {row["id"] for row in priced["rows"] if row["status"] == "contradicts"}
+    assert {"H-07", "H-15", "H-29", "H-32", "H-37", "H-59", "H-63"} <= contradictions
+    said = bloomery("budget", "harmonic/paper", "--on", "m4").out
+    assert all(row["id"] in said for row in priced["rows"])
+    assert "dense equivalent" in " ".join(said.split())
+    assert bloomery("budget", "quickstart", "--json").json["rows"] == []
+
+
 def test_for_people(here: Path, bloomery: Command) -> None:
     said = bloomery("status", "test/tiny")
     assert "test/tiny: passed" in said.out

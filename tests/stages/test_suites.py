@@ -11,6 +11,11 @@ from tiny import Trained
 from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import Artifact, seal, unseal
 from bloomery.engine.stage import SuiteResult
+from bloomery.evaluate.perplexity import perplexity
+from bloomery.evaluate.progress import heard_by
+from bloomery.evaluate.scoring import Request, score_all
+from bloomery.model.config import DenseConfig
+from bloomery.model.dense import Transformer
 from bloomery.stages import models
 from bloomery.stages.suites import Generation, GenerationSettings, Perplexity, PerplexitySettings
 
@@ -104,3 +109,20 @@ def test_evaluate_hands_its_model_on_and_reads_nothing(trained: Trained, data: P
     assert kind.accepts(config) == {"model": True}
     assert list(kind.tokens_read(ctx, config)) == []
     assert kind.cost(config, system="dense", vocab=9).flops == 0
+
+
+def test_the_long_loops_tell_of_themselves_to_the_end(data: Prepared) -> None:
+    part = data.part("corpus:val")
+    model = Transformer(DenseConfig(layers=1, width=16, heads=2), part.vocab)
+    heard: list[tuple[int, int, str]] = []
+    with heard_by(lambda done, total, what: heard.append((done, total, what))):
+        perplexity(model, part, context=32, batch_tokens=256)
+        windows = len(heard)
+        score_all(model, [Request((1, 2, number), (3,)) for number in range(200)], window=8)
+    assert windows > 2
+    assert {what for *_, what in heard[:windows]} == {"windows"}
+    assert {what for *_, what in heard[windows:]} == {"continuations"}
+    for several in (heard[:windows], heard[windows:]):
+        done = [one for one, *_ in several]
+        assert np.all(np.diff(done) > 0)
+        assert done[-1] == several[-1][1]

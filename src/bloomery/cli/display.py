@@ -9,15 +9,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from bloomery.cli.bars import Bars
 from bloomery.cli.remaining import Remaining
 from bloomery.engine.events import Event
 from bloomery.plan import cast
 from bloomery.plan.schema import Plan
 from bloomery.report import parsing, sweeps, wording
 
-PLAIN_LINE_EVERY_SECONDS = 10.0
 MARKS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "inconclusive": "[yellow]inconclusive[/]"}
 ANSWERS = {"supported": "[green]supported[/]", "refuted": "[red]REFUTED[/]", "undecided": "[yellow]undecided[/]"}
 
@@ -31,10 +30,7 @@ class Display:
         self._remaining, self._looks = Remaining(), Counter[str]()
         self._plan = {stage.id: stage for stage in plan.stages} if plan is not None else {}
         self._began = time.monotonic()
-        self._lines: dict[str, float] = {}
-        """{cell: when a line last told of it}"""
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self.bars = Bars(console)
 
     def already(self, events: Iterable[Event]) -> None:
         """What an earlier process has done of this run: it is counted, not printed."""
@@ -75,7 +71,7 @@ class Display:
             case "note" if not event.get("repeated"):
                 self._line(f"  [yellow]note: {escape(event['text'])}[/]")
             case "verdict":
-                self._close()
+                self.bars.close()
                 mark, looks = MARKS.get(event["status"], event["status"]), self._looks[event["stage"]]
                 look = f", {wording.ordinal(looks)} look at held-out data" if looks > 1 else ""
                 self._line(f"[bold]{self._stage(event)}[/] attempt {event['attempt']}: {mark}{look}")
@@ -94,7 +90,7 @@ class Display:
                 pass
 
     def close(self) -> None:
-        self._close()
+        self.bars.close()
 
     def _count(self, event: Event) -> None:
         self._remaining.take(event)
@@ -103,9 +99,9 @@ class Display:
 
     def _cell_event(self, event: Event) -> None:
         name = self._cell(event)
-        self._drop(name)
+        self.bars.drop(name)
         if event["event"] == "cell_started":
-            self._lines[name] = time.monotonic()
+            self.bars.begin(name)
         if event["event"] == "cell_finished":
             rate = event["tokens"] / event["seconds"] if event["seconds"] else 0.0
             self._line(
@@ -120,20 +116,8 @@ class Display:
             self._line(f"  [red]{name}: {escape(event['error'])}[/]")
 
     def _progress(self, event: Event) -> None:
-        step, steps, cell = event["step"], event["steps"], self._cell(event)
-        if self.console.is_terminal:
-            if self._bars is None:
-                self._bars = Progress(
-                    TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"),
-                    console=self.console, transient=True,
-                )  # fmt: skip
-                self._bars.start()
-            if cell not in self._tasks:
-                self._tasks[cell] = self._bars.add_task(cell, total=steps, facts="")
-            self._bars.update(self._tasks[cell], completed=step, facts=self._facts(event))
-        elif time.monotonic() - self._lines.setdefault(cell, self._began) > PLAIN_LINE_EVERY_SECONDS:
-            self._line(f"  {cell}: step {step}/{steps}, {self._facts(event)}")
-            self._lines[cell] = time.monotonic()
+        step, steps = event["step"], event["steps"]
+        self.bars.show(self._cell(event), step, steps, f"step {step}/{steps}", self._facts(event))
 
     def _facts(self, event: Event) -> str:
         """Loss, speed, time left of this cell and of all planned ones, and the budget where it is capped."""
@@ -152,20 +136,6 @@ class Display:
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
-
-    def _drop(self, cell: str) -> None:
-        """A cell's bar goes; the last one takes the live display with it."""
-        task = self._tasks.pop(cell, None)
-        if self._bars is not None and task is not None:
-            self._bars.remove_task(task)
-        if not self._tasks:
-            self._close()
-
-    def _close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        self._bars = None
-        self._tasks.clear()
 
     def _stage(self, event: Event) -> str:
         """`improve-2-train (cycle 2 of 3)`"""

@@ -10,9 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from bloomery.cli.bars import Bars, Judging
 from bloomery.cli.console import console
 from bloomery.cli.reading import print_grid, view_of
 from bloomery.errors import ArtifactError
+from bloomery.evaluate.progress import heard_by
 
 if TYPE_CHECKING:
     from bloomery.engine.asking import Request
@@ -57,7 +61,10 @@ def evaluate(
         print(text, file=sys.stderr)
 
     told: list[dict[str, Any]] = []
+    bars = Bars(Console(stderr=True))
     with ExitStack() as locks:
+        locks.callback(bars.close)
+        locks.enter_context(heard_by(Judging(bars)))
         for folder in dict.fromkeys(one.run for one in (subject, other) if one is not None):
             locks.enter_context(Lock(folder))
         for request in asked:

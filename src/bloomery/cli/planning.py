@@ -118,20 +118,24 @@ def budget(plan: str, on: str, overrides: list[str], *, as_json: bool) -> None:
     from bloomery.engine.devices import find_device
     from bloomery.engine.discover import catalogue
     from bloomery.engine.pricing import price_plan
+    from bloomery.plan.ledger import ledger
 
     loaded = load_plan(plan, overrides)
     refuse(loaded)
     priced = price_plan(loaded, catalogue, find_device(on))
+    rows = ledger().counted_by(priced.plan)
     if as_json:
-        print(json.dumps(priced.to_json(), indent=1))
+        print(json.dumps({**priced.to_json(), "rows": [row.model_dump() for row in rows]}, indent=1))
         return
 
     from bloomery.cli.console import console
-    from bloomery.cli.tables import budget_tables
+    from bloomery.cli.tables import arithmetic_table, budget_tables
 
     screen = console()
     for table in budget_tables(priced):
         screen.print(table)
+    if rows:
+        screen.print(arithmetic_table(rows))
     for warning in priced.warnings:
         screen.print(f"warning: {warning}", style="yellow", highlight=False)
     screen.print(f"next: bloomery run {plan}", highlight=False)

@@ -41,10 +41,12 @@ def run(
     loaded = load_plan(plan, overrides)
     refuse(loaded)
 
+    from bloomery.cli.bars import Judging
     from bloomery.cli.display import Display
     from bloomery.engine.discover import catalogue
     from bloomery.engine.events import read_events
     from bloomery.engine.launch import Launch, launch
+    from bloomery.evaluate.progress import heard_by
     from bloomery.plan.load import resolve
     from bloomery.train.device import choose_device
 
@@ -63,7 +65,8 @@ def run(
             f"[bold]{loaded.plan.name}[/] on {chosen.value}, {at_once}{threads} threads, in {where}", highlight=False
         )
         try:
-            outcome = launch(loaded, catalogue, how)
+            with heard_by(Judging(display.bars)):
+                outcome = launch(loaded, catalogue, how)
         finally:
             display.close()
     code = outcome.exit_code

@@ -9,6 +9,7 @@ from rich.table import Table
 from bloomery.engine.budget import Amounts, about_bytes
 from bloomery.engine.pricing import PricedPlan
 from bloomery.plan.detectable import Detectable
+from bloomery.plan.ledger import Row
 from bloomery.plan.runs import PlannedRun
 
 
@@ -17,6 +18,9 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
     counted = Table(title=f"{priced.plan}: parameters", title_justify="left")
     for column in ("stage", "who", "group", "stored", "active", "frozen", "bytes"):
         counted.add_column(column, justify="left" if column in ("stage", "who", "group") else "right")
+    claims_more = any(line.cost.tally and line.cost.tally.dense_equivalent for line in priced.lines)
+    if claims_more:
+        counted.add_column("dense equivalent", justify="right")
     for line in priced.lines:
         if line.cost.tally is None:
             continue
@@ -28,7 +32,8 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
         tally = line.cost.tally
         counted.add_row(
             line.stage, line.who, "all", f"{tally.stored:,}", f"{tally.total('active'):,.0f}",
-            f"{tally.total('frozen'):,.0f}", about_bytes(tally.bytes), style="bold", end_section=True,
+            f"{tally.total('frozen'):,.0f}", about_bytes(tally.bytes),
+            *([f"{tally.dense_equivalent or tally.stored:,}"] if claims_more else []), style="bold", end_section=True,
         )  # fmt: skip
     yield counted
 
@@ -57,6 +62,16 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
     if priced.remedies:
         spending.add_row("every remedy used", "", *_amounts(priced.worst_case), style="bold")
     yield spending
+
+
+def arithmetic_table(rows: Sequence[Row]) -> Table:
+    """What the ledger says of numbers that the plan is counted for."""
+    table = Table(title="what the seed says of it, and what adds up", title_justify="left", show_lines=True)
+    for column in ("row", "claim", "status", "arithmetic"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row.id, row.claim, row.status, row.known)
+    return table
 
 
 def runs_table(runs: Sequence[PlannedRun]) -> Table:

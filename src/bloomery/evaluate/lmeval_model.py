@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bloomery.data.tokenizer import Tokenizer
 from bloomery.errors import DataError
+from bloomery.evaluate import progress
 from bloomery.evaluate.scoring import Request, score_all
 from bloomery.model.interface import LanguageModel, Scorer
 
@@ -79,7 +80,7 @@ def adapter(
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
             known: dict[str, str] = {}  # filters ask again for the same text
-            for request in requests:
+            for request in progress.counted(requests, "answers"):
                 if (key := repr(request.args)) not in known:
                     known[key] = _generate(*request.args)
             return [known[repr(request.args)] for request in requests]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bloomery.data.tokens import TokenFile
 from bloomery.errors import DataError
+from bloomery.evaluate.progress import counted, tell
 from bloomery.measure import Items
 from bloomery.model.interface import LanguageModel, Scorer
 
@@ -116,7 +117,8 @@ def perplexity(
         sums, exact = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
     elif isinstance(scorer, DocumentScorer):
         sums = [
-            -float(scorer.document_logprobs(_stream(tokens, index))[tokens.prompts[index] :].sum()) for index in chosen
+            -float(scorer.document_logprobs(_stream(tokens, index))[tokens.prompts[index] :].sum())
+            for index in counted(chosen, "documents")
         ]
     else:
         sums = _score_windows(scorer, tokens, chosen, context, step, batch_tokens, device)
@@ -191,6 +193,7 @@ def batches(
             first_scored = max(window.first, int(tokens.prompts[chosen[window.slot]]))
             slots[row, first_scored - window.start : window.length] = window.slot
         yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(slots)
+        tell(start, len(ordered), "windows")
 
 
 def _score_with_model(

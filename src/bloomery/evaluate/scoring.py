@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bloomery.errors import DataError
+from bloomery.evaluate.progress import tell
 from bloomery.evaluate.reuse import Feeder, Passes, Row, pieces, walk
 from bloomery.model.interface import LanguageModel, Scorer
 
@@ -108,6 +109,7 @@ Read = tuple[list[int], Tensor, Tensor]
 
 
 def _fill(scores: list[Score | None], whole: list[list[int]], wanted: list[int], read: Iterable[Read]) -> None:
+    done = 0
     for requests, logprobs, likeliest in read:
         sums, start = logprobs.double().cpu(), 0
         right = likeliest.cpu()
@@ -115,6 +117,8 @@ def _fill(scores: list[Score | None], whole: list[list[int]], wanted: list[int],
             stop = start + wanted[request]
             scores[request] = Score(float(sums[start:stop].sum()), bool(right[start:stop].all()))
             start = stop
+        done += len(requests)
+        tell(done, len(scores), "continuations")
 
 
 def _by_model(

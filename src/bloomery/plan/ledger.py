@@ -136,6 +136,10 @@ class Ledger:
                     return f"the rows of {chapter.system} are {chapter.rows[0].id} to {chapter.rows[-1].id}"
         return nearest(unknown, known) or "bloomery claims"
 
+    def counted_by(self, plan: str) -> tuple[Row, ...]:
+        """The rows that pricing this plan settles: plain arithmetic, no run needed."""
+        return tuple(row for row in self.rows if f"`bloomery budget {plan}`" in row.tested_by)
+
     def unnamed(self, system: str, plans: Iterable[Plan]) -> tuple[Row, ...]:
         """The rows of a system that no claim of its own plans names: none is left once it is complete."""
         named = {row for plan in plans if plan.system == system for claim in plan.claims for row in claim.rows}

@@ -230,13 +230,17 @@ def _completion(
     """pass@1 of greedy completions. Equal ones of one problem would be judged alike, so nothing is run twice."""
     from bloomery.evaluate import functions, humaneval, sandbox
     from bloomery.evaluate.completing import complete
+    from bloomery.evaluate.progress import counted
     from bloomery.plan.canon import digest
 
     if "completion" in config.files:
         asked = humaneval.load_problems(_file(config, "completion"), config.items)
     else:
         asked = tuple(problem for problem, _ in functions.problems(config.items, config.seed))
-    texts = [complete(scorer, tokenizer, one.prompt, max_tokens=config.tokens, device=device) for one in asked]
+    texts = [
+        complete(scorer, tokenizer, one.prompt, max_tokens=config.tokens, device=device)
+        for one in counted(asked, "completions")
+    ]
     right = [
         humaneval.solved(problem, text, timeout=config.timeout).passed
         for problem, text in zip(asked, texts, strict=True)

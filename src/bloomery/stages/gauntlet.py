@@ -200,11 +200,12 @@ def judged(
 ) -> SuiteResult:
     """What `answer` earns on {category: items}. digest: of the part that the items stand in."""
     from bloomery.evaluate.gauntlet.rivals import others, solves
+    from bloomery.evaluate.progress import counted
 
     scores: dict[str, _Scores] = {}
     samples: list[tuple[str, str]] = []
     for category, items in chosen.items():
-        answers = [answer(item) for item in items]
+        answers = [answer(item) for item in counted(items, f"answers in {category}")]
         samples.append((items[0].prompt, answers[0]))
         constant = constants.get(category)
         scores[category] = _Scores(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from bloomery.errors import TrainingError
+from bloomery.model import native
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def capabilities(device: str = "auto") -> list[str]:
                          "torch scaled_dot_product_attention"),
         "cross-entropy: chunked, gradients beside the loss, plain torch",
         "optimiser: fused AdamW; Muon by torch.optim.Muon",
+        native.describe(),
     ]  # fmt: skip
     if on_cpu:
         lines.append("never run here: the cuda, hip and mps paths")

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from bloomery.model.config import DenseConfig
 from bloomery.stages.settings import misfit
-from bloomery.systems.harmonic.config import HarmonicConfig, rank, stored_numbers
+from bloomery.systems.harmonic.config import HarmonicConfig
+from bloomery.systems.harmonic.sizes import FORMS, halves, size
 
 QUICKSTART = HarmonicConfig(layers=4, width=256, heads=4, compression=10)
 
@@ -23,13 +24,21 @@ def test_quickstart_by_hand() -> None:
     assert linears <= 4 * (4 * 256 * 256 + 3 * 256 * 688) / 10
 
 
-@given(st.integers(2, 3000), st.integers(2, 3000), st.floats(1, 100))
-def test_rank_is_the_largest_that_keeps_the_promise(inputs: int, outputs: int, compression: float) -> None:
-    found = rank(inputs, outputs, compression)
+@pytest.mark.parametrize("basis", FORMS)
+@given(inputs=st.integers(2, 3000), outputs=st.integers(2, 3000), compression=st.floats(1, 100))
+def test_a_size_is_the_largest_that_keeps_the_promise(
+    basis: str, inputs: int, outputs: int, compression: float
+) -> None:
+    found, form = size(basis, inputs, outputs, compression), FORMS[basis](inputs, outputs)
     allowed = inputs * outputs / compression
-    assert stored_numbers(inputs, outputs, found + 1) > allowed
-    if found >= 0:
-        assert stored_numbers(inputs, outputs, found) <= allowed
+    assert found.stored == found.components * form.per_component + form.fixed
+    assert found.components == form.most or found.stored + form.per_component > allowed
+    if found.components >= 0:
+        assert found.stored <= allowed
+
+
+def test_halves_by_hand() -> None:
+    assert [halves(size) for size in (256, 688, 7, 12)] == [(16, 16), (16, 43), (1, 7), (3, 4)]
 
 
 def test_dense_keeps_the_shape() -> None:
@@ -45,7 +54,7 @@ def test_compression_that_leaves_nothing_is_refused() -> None:
         HarmonicConfig(layers=1, width=64, heads=8, kv_heads=1, compression=10)
     assert HarmonicConfig(layers=1, width=64, heads=8, kv_heads=1, compression=6.4).compression == 6.4
     with pytest.raises(ValidationError, match="basis"):
-        HarmonicConfig.model_validate({"layers": 1, "width": 64, "heads": 2, "compression": 4, "basis": "kron"})
+        HarmonicConfig.model_validate({"layers": 1, "width": 64, "heads": 2, "compression": 4, "basis": "cron"})
 
 
 def test_which_weights_are_of_another_shape() -> None:

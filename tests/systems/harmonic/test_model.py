@@ -1,5 +1,7 @@
 """The harmonic transformer: counted twice, trained a little, cached, and with a dense twin of its size."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -14,16 +16,17 @@ from bloomery.model.dense import Transformer
 from bloomery.model.select import prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
 from bloomery.model.twin import solve
-from bloomery.systems.harmonic.config import HarmonicConfig
-from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic.bases.sine import SineLinear
+from bloomery.systems.harmonic.config import Basis, HarmonicConfig
 from bloomery.systems.harmonic.model import build
 from support.scoring import VOCAB, requests, score_one
 
+BASES = get_args(Basis)
 SMALL = HarmonicConfig(layers=2, width=32, heads=2, compression=4)
 
 
 @st.composite
-def configs(draw: st.DrawFn) -> HarmonicConfig:
+def configs(draw: st.DrawFn, basis: Basis) -> HarmonicConfig:
     kv_heads = draw(st.integers(1, 2))
     heads = kv_heads * draw(st.integers(1, 2))
     try:
@@ -35,15 +38,19 @@ def configs(draw: st.DrawFn) -> HarmonicConfig:
             feed_forward=draw(st.none() | st.integers(8, 60)),
             tie_embeddings=draw(st.booleans()),
             compression=draw(st.floats(1, 5)),
+            basis=basis,
+            blocks=draw(st.integers(1, 16)),
         )
     except ValidationError:
         assume(False)
         raise
 
 
-@settings(max_examples=10, deadline=None)
-@given(configs(), st.integers(1, 50))
-def test_closed_form_equals_the_modules(config: HarmonicConfig, vocab: int) -> None:
+@pytest.mark.parametrize("basis", BASES)
+@settings(max_examples=3, deadline=None)
+@given(data=st.data(), vocab=st.integers(1, 50))
+def test_closed_form_equals_the_modules(basis: Basis, data: st.DataObject, vocab: int) -> None:
+    config = data.draw(configs(basis))
     with torch.device("meta"):
         model = build(config, vocab)
     assert_equal(config.tally(vocab), count(model))
@@ -63,7 +70,7 @@ def test_every_parameter_has_one_scale() -> None:
     model = build(SMALL, 50)
     prove_cover((name for name, _ in model.named_parameters()), {"scales": model.scales()})
     groups = {scale.group for scale in model.scales().values()}
-    assert groups == {"embedding", "norm", "phase", "gain"}
+    assert groups == {"embedding", "norm", "centres", "gain"}
     for name, parameter in model.named_parameters():
         if not name.endswith(("gain", "norm.weight")):
             assert parameter.std().item() == pytest.approx(model.scales()[name].initial_scale, rel=0.4), name
@@ -86,9 +93,10 @@ def test_initial_activations_match_the_dense_model() -> None:
         assert seen[0] == pytest.approx(seen[1], rel=0.3)
 
 
-def test_learns() -> None:
+@pytest.mark.parametrize("basis", BASES)
+def test_learns(basis: Basis) -> None:
     torch.manual_seed(0)
-    model = build(SMALL, 17)
+    model = build(HarmonicConfig(layers=2, width=32, heads=2, compression=4, basis=basis), 17)
     scales = model.scales()
     optimiser = torch.optim.Adam(
         [{"params": [p], "lr": 0.1 * scales[name].initial_scale} for name, p in model.named_parameters()]

@@ -1,20 +1,20 @@
-"""SineLinear: a full-rank weight matrix generated from few numbers, W = diag(gain) sin(omega U V).
+"""HarmonicLinear: a linear map whose matrix is generated from few numbers, whatever the basis. No bias.
 
-U [out r] and V [r in] are learned coordinates of the output and input features, so an entry is a harmonic of their
-inner product: the rank of W is full although only r (out + in) + out numbers are stored (Ji et al., ICLR 2025,
-arXiv 2403.19243). W lives for one product: forward keeps U, V, gain and the input, and backward generates W again.
-Phase and sine are computed in float32 in both, and only then rounded to the compute dtype.
+    y = x W(factors)^T
 
-On CUDA that needs torch's default precision of float32 products: TF32 would round the phase to ten bits.
+`Factorised` bases apply their factors one after the other and never make W. `Generated` ones make W for one product:
+forward keeps the factors and the input, and backward makes W again, so that memory holds what is stored and not what
+it stands for (the seed's "W checkpoint"). Factors are float32 masters and W is generated in float32, whatever the
+compute dtype (float64 for float64 factors, which only the tests have).
 
-Memory falls, compute does not: per pass the matrix costs 2 r out in + O(out in) operations more than a stored one.
-Refuses second derivatives (`torch.autograd.function.once_differentiable`).
+Memory falls, compute does not: a generated matrix is multiplied as one, and costs its making in every pass.
+`Generated` refuses second derivatives (`torch.autograd.function.once_differentiable`).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,91 +26,104 @@ from bloomery.measure import Group
 from bloomery.model.interface import Scale
 
 
-def _sine(
-    out_coordinates: Float[Tensor, "o r"], in_coordinates: Float[Tensor, "r i"], omega: float
-) -> tuple[Float[Tensor, "o i"], Float[Tensor, "o i"]]:
-    """Phase omega U V and its sine, in float32 (float64 for float64 parameters, which only the tests have)."""
-    # omega goes into the small factor: one pass over [o r] in place of one over [o i].
-    phase = torch.mm(out_coordinates * omega, in_coordinates)
-    return phase, torch.sin(phase)
+class HarmonicLinear(nn.Module, ABC):
+    """Drop-in for a linear map without bias, x [... inputs] -> [... outputs].
+
+    The output's variance at the start is initial_gain^2 times the mean square of a white input, as for a dense layer
+    drawn with deviation initial_gain / sqrt(inputs).
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.initial_gain, self.compute_dtype = inputs, outputs, gain, compute_dtype
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw its own parameters anew."""
+
+    @abstractmethod
+    def weight(self) -> Float[Tensor, "o i"]:
+        """The matrix in the compute dtype, without gradient."""
+
+    @abstractmethod
+    def scales(self) -> dict[str, Scale]:
+        """Natural scales: a relative rate moves every factor by the same share of its initial deviation per step.
+
+        Group `centres`: where components lie (coordinates, centres, widths, frequencies, phases); all else is linear
+        in W and of group `gain` or `factor`."""
+
+    def tally(self) -> Group:
+        stored = sum(parameter.numel() for parameter in self.parameters())
+        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
 
 
-class _SineProduct(torch.autograd.Function):
-    """x W^T without keeping W. Gradients: dPhase = dW * gain * omega * cos(phase), dU = dPhase V^T, dV = U^T dPhase,
-    dgain = sum_i dW * sin(phase)."""
+class Factorised(HarmonicLinear):
+    """Applied factor by factor: compute falls with the numbers stored."""
+
+    def tally(self) -> Group:
+        stored = sum(parameter.numel() for parameter in self.parameters())
+        return Group(stored=stored, active=stored, flops_per_token=2.0 * stored)
+
+    @torch.no_grad()
+    def weight(self) -> Float[Tensor, "o i"]:
+        device = next(self.parameters()).device
+        return self(torch.eye(self.inputs, device=device, dtype=self.compute_dtype)).t().contiguous()
+
+
+class Generator(ABC):
+    """The mathematics of a basis, on tensors alone. Frozen, so that it can be part of a compiled graph, and compares
+    equal to another of the same settings."""
+
+    @abstractmethod
+    def generate(self, *factors: Tensor) -> Float[Tensor, "o i"]:
+        """W in the factors' dtype."""
+
+    @abstractmethod
+    def again(
+        self, weight_gradient: Float[Tensor, "o i"], *factors: Tensor
+    ) -> tuple[Float[Tensor, "o i"], tuple[Tensor, ...]]:
+        """(W, gradient of each factor), W the same bits as `generate` gave. May overwrite `weight_gradient`."""
+
+
+class RecomputedProduct(torch.autograd.Function):
+    """x W^T without keeping W: dW = dy^T x, the generator's own gradients of its factors, dx = dy W."""
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: FunctionCtx,
-        inputs: Float[Tensor, "... i"],
-        out_coordinates: Float[Tensor, "o r"],
-        in_coordinates: Float[Tensor, "r i"],
-        gain: Float[Tensor, " o"],
-        omega: float,
+        ctx: FunctionCtx, inputs: Float[Tensor, "... i"], generator: Generator, *factors: Tensor
     ) -> Float[Tensor, "... o"]:
-        ctx.save_for_backward(inputs, out_coordinates, in_coordinates, gain)
-        ctx.omega = omega  # pyright: ignore[reportAttributeAccessIssue]
-        _, sine = _sine(out_coordinates, in_coordinates, omega)
-        return F.linear(inputs, sine.mul_(gain[:, None]).to(inputs.dtype))
+        ctx.save_for_backward(inputs, *factors)
+        ctx.generator = generator  # pyright: ignore[reportAttributeAccessIssue]
+        return F.linear(inputs, generator.generate(*factors).to(inputs.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, output_gradient: Float[Tensor, "... o"]
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, None]:
-        inputs, out_coordinates, in_coordinates, gain = ctx.saved_tensors
-        phase, sine = _sine(out_coordinates, in_coordinates, ctx.omega)
+    ) -> tuple[Tensor | None, ...]:
+        inputs, *factors = ctx.saved_tensors
         rows = output_gradient.reshape(-1, output_gradient.shape[-1])
-        weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(phase.dtype)
-        gain_gradient = torch.linalg.vecdot(weight_gradient, sine)
-        input_gradient = None
-        if ctx.needs_input_grad[0]:
-            weight = sine.mul_(gain[:, None]).to(inputs.dtype)
-            input_gradient = torch.mm(rows, weight).view(inputs.shape)
-        # gain and omega scale rows of dPhase, so they are applied to the [o r] factors and never to [o i].
-        turned = weight_gradient.mul_(phase.cos_())
-        row_scale = (gain * ctx.omega)[:, None]
-        out_gradient = torch.mm(turned, in_coordinates.t()).mul_(row_scale)
-        in_gradient = torch.mm((out_coordinates * row_scale).t(), turned)
-        return input_gradient, out_gradient, in_gradient, gain_gradient, None
+        weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(factors[0].dtype)
+        weight, gradients = ctx.generator.again(weight_gradient, *factors)
+        input_gradient = torch.mm(rows, weight.to(inputs.dtype)).view(inputs.shape) if ctx.needs_input_grad[0] else None
+        return input_gradient, None, *gradients
 
 
-class SineLinear(nn.Module):
-    """Drop-in for a linear map without bias, x [... inputs] -> [... outputs].
+class Generated(HarmonicLinear):
+    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without.
 
-    The output's variance at the start is gain^2 times the mean square of the input, as for a dense layer drawn with
-    deviation gain / sqrt(inputs): for omega >= 2 the phase is nearly uniform, E sin^2 = 1/2, hence the sqrt(2).
-    """
+    The parameters are the generator's factors, in the order in which they are assigned."""
 
     cached: Tensor | None
     """The generated matrix between calls without gradients; no part of the state."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        rank: int,
-        omega: float = 3.0,
-        gain: float = 1.0,
-        compute_dtype: torch.dtype = torch.float32,
+        self, inputs: int, outputs: int, generator: Generator, *, gain: float, compute_dtype: torch.dtype
     ) -> None:
-        super().__init__()
-        assert rank >= 1, "HarmonicConfig refuses shapes without a component"
-        self.inputs, self.outputs, self.rank, self.omega = inputs, outputs, rank, omega
-        self.gain_scale, self.compute_dtype = gain * math.sqrt(2.0 / inputs), compute_dtype
-        self.out_coordinates = nn.Parameter(torch.empty(outputs, rank))
-        self.in_coordinates = nn.Parameter(torch.empty(rank, inputs))
-        self.gain = nn.Parameter(torch.empty(outputs))
+        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
+        self.generator = generator
         self.cached = None
         self._cached_for: tuple[object, ...] = ()
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator | None = None) -> None:
-        """U ~ N(0, 1), V ~ N(0, 1/r), gain constant at gain sqrt(2 / inputs): entries of U V are near N(0, 1)."""
-        self.out_coordinates.normal_(0.0, 1.0, generator=generator)
-        self.in_coordinates.normal_(0.0, 1.0 / math.sqrt(self.rank), generator=generator)
-        self.gain.fill_(self.gain_scale)
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x of any dtype; the result is in the compute dtype."""
@@ -119,34 +132,18 @@ class SineLinear(nn.Module):
             if not torch.is_grad_enabled():
                 return F.linear(x, self._cached_weight())
             self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
-        return _SineProduct.apply(x, self.out_coordinates, self.in_coordinates, self.gain, self.omega)
+        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.parameters()))
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
         """The generated matrix in the compute dtype: the same bits as forward and backward use."""
-        _, sine = _sine(self.out_coordinates, self.in_coordinates, self.omega)
-        return sine.mul_(self.gain[:, None]).to(self.compute_dtype)
+        return self.generator.generate(*self.parameters()).to(self.compute_dtype)
 
     def _cached_weight(self) -> Float[Tensor, "o i"]:
         """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
         (its address or device moves), or a forward pass with gradients begins."""
-        parameters = (self.out_coordinates, self.in_coordinates, self.gain)
-        state = (self.compute_dtype, self.omega, *((p.data_ptr(), p._version, p.device) for p in parameters))
+        versions = ((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        state = (self.compute_dtype, self.generator, *versions)
         if self.cached is None or state != self._cached_for:
             self.cached, self._cached_for = self.weight(), state
         return self.cached
-
-    def scales(self) -> dict[str, Scale]:
-        """Natural scales: a relative rate moves every factor by the same share of its initial deviation per step."""
-        return {
-            "out_coordinates": Scale("phase", 1.0, decay=False, matrix=False),
-            "in_coordinates": Scale("phase", 1.0 / math.sqrt(self.rank), decay=False, matrix=False),
-            "gain": Scale("gain", self.gain_scale, decay=False, matrix=False),
-        }
-
-    def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
-
-    def extra_repr(self) -> str:
-        return f"{self.inputs} -> {self.outputs}, rank={self.rank}, omega={self.omega:g}"

@@ -1,4 +1,4 @@
-"""The harmonic transformer: the dense frame with a SineLinear in every linear of its blocks."""
+"""The harmonic transformer: the dense frame with a HarmonicLinear in every linear of its blocks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 
 from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
-from bloomery.systems.harmonic.config import HarmonicConfig, rank
-from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic import bases
+from bloomery.systems.harmonic.config import HarmonicConfig
+from bloomery.systems.harmonic.layers import HarmonicLinear
 
 
 def build(
@@ -18,8 +19,10 @@ def build(
 
     def make(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
-    ) -> SineLinear:
-        components = rank(inputs, outputs, config.compression)
-        return SineLinear(inputs, outputs, rank=components, omega=config.omega, gain=gain, compute_dtype=compute_dtype)
+    ) -> HarmonicLinear:
+        return bases.make(
+            config.basis, inputs, outputs, config.compression, gain, compute_dtype,
+            omega=config.omega, blocks=config.blocks, atom_width=config.atom_width,
+        )  # fmt: skip
 
     return Transformer(config.dense(), vocab, make_linear=make, compute_dtype=compute_dtype, generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from bloomery.systems.harmonic.layers import SineLinear
+from bloomery.systems.harmonic.bases.sine import SineLinear
 
 
 def fresh(inputs: int, outputs: int, **options: object) -> SineLinear:
@@ -114,7 +114,7 @@ def test_closed_form_scales_are_the_deviations_at_initialisation() -> None:
     for name in ("out_coordinates", "in_coordinates"):
         parameter = module.get_parameter(name)
         assert parameter.std().item() == pytest.approx(scales[name].initial_scale, rel=0.05)
-        assert (scales[name].group, scales[name].decay, scales[name].matrix) == ("phase", False, False)
+        assert (scales[name].group, scales[name].decay, scales[name].matrix) == ("centres", False, False)
     assert scales["gain"].group == "gain"
     assert scales["gain"].initial_scale == pytest.approx(0.5 * math.sqrt(2 / 300))
 
