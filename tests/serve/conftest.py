@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,10 @@ from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.model.dense import Transformer
 from bloomery.serve.app import application
 from bloomery.serve.batching import Load
-from bloomery.serve.desk import Desk, Model
+from bloomery.serve.cascade import Cascade
+from bloomery.serve.desk import Desk
 from bloomery.serve.run import bound
+from bloomery.serve.source import Model
 from support.writers import writer
 
 BYTES = BytesTokenizer()
@@ -41,6 +44,14 @@ class Running:
             time.sleep(0.01)
         return False
 
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """{(member, outcome): how often}, of the first cascade, as /metrics has it."""
+        found = re.findall(
+            r'^bloomery_cascade_total\{cascade="forge",member="(.+)",outcome="(.+)"\} (\d+)$',
+            self.http.get("/metrics").text, re.MULTILINE,
+        )  # fmt: skip
+        return {(member, outcome): int(count) for member, outcome, count in found}
+
     def metric(self, name: str) -> float:
         lines = self.http.get("/metrics").text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"bloomery_{name} "))
@@ -48,10 +59,12 @@ class Running:
 
 @contextmanager
 def running(
-    *, slots: int = 4, context: int = 256, queue: int = 16, template: ChatTemplate | None = None, **more: Any
-) -> Iterator[Running]:
+    *, slots: int = 4, context: int = 256, queue: int = 16, template: ChatTemplate | None = None,
+    several: Sequence[Cascade] = (), **more: Any,
+) -> Iterator[Running]:  # fmt: skip
     model = writer()
-    desk = Desk([Model("tiny", model, BYTES, template or ChatTemplate())], slots=slots, context=context, queue=queue)
+    plain = [Model("tiny", model, BYTES, template or ChatTemplate())]
+    desk = Desk(plain, slots=slots, context=context, queue=queue, several=several)
     listening = bound("127.0.0.1", 0)
     config = uvicorn.Config(application(desk, **more), log_level="critical", lifespan="on")
     server = uvicorn.Server(config)

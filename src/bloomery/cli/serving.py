@@ -1,4 +1,4 @@
-"""`serve`: models behind an OpenAI-compatible server. Needs the extra `serve`."""
+"""`serve`: models and cascades behind an OpenAI-compatible server. Needs the extra `serve`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import ipaddress
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bloomery.cli.cascades import open_cascades
 from bloomery.cli.machine import model_folder
 from bloomery.errors import BloomeryError, MissingExtra
 
@@ -26,12 +28,14 @@ class Limits:
 
 
 def serve(
-    names: Sequence[str], host: str, port: int, api_key: str | None, limits: Limits, device: str, threads: int,
-    root: Path,
+    names: Sequence[str], cascades: Sequence[Path], host: str, port: int, api_key: str | None, limits: Limits,
+    device: str, threads: int, root: Path, feedback: Path,
 ) -> None:  # fmt: skip
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         found = f"`{missing[0]}` is not installed"
         raise MissingExtra("bloomery serve", found, hint="pip install 'bloomery[serve]'")
+    if not names and not cascades:
+        raise BloomeryError("bloomery serve", "nothing to serve", "a run, a model folder, or --cascade FILE")
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise BloomeryError("bloomery serve", f"'{repeated}' twice", "each model once: clients ask by name")
     if api_key is not None and not (api_key.isascii() and api_key.strip() == api_key and api_key):
@@ -41,8 +45,9 @@ def serve(
     folders = [model_folder(name, root) for name in names]
     from bloomery.data.chat import chat_template
     from bloomery.serve.app import application
-    from bloomery.serve.desk import Desk, Model
+    from bloomery.serve.desk import Desk
     from bloomery.serve.run import bound, run
+    from bloomery.serve.source import Model
     from bloomery.stages import models
     from bloomery.train.device import choose_device
 
@@ -56,18 +61,22 @@ def serve(
         )
         for name, folder in zip(names, folders, strict=True)
     ]  # fmt: skip
-    desk = Desk(served, slots=limits.slots, context=limits.context, queue=limits.queue)
-    if api_key is None and not _loopback(host):
-        print(f"warning: anybody who reaches {host} can use this server; --api-key asks for a key", file=sys.stderr)
-    where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    with ExitStack() as held:
+        several = open_cascades(cascades, root, feedback, device=chosen.value, held=held)
+        if taken := next((each.name for each in several if each.name in names), None):
+            raise BloomeryError("--cascade", f"'{taken}' is a run that is served too", "a name of its own")
+        desk = Desk(served, limits.slots, limits.context, limits.queue, several)
+        if api_key is None and not _loopback(host):
+            print(f"warning: anybody who reaches {host} can use this server; --api-key asks for a key", file=sys.stderr)
+        where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
-    def ready() -> None:
-        print(f"serving {', '.join(names)} at {where} (API: {where}/v1); Ctrl-C ends it", flush=True)
+        def ready() -> None:
+            print(f"serving {', '.join(desk.names)} at {where} (API: {where}/v1); Ctrl-C ends it", flush=True)
 
-    run(
-        application(desk, api_key=api_key, max_body=limits.max_body), listening,
-        grace_seconds=limits.grace_seconds, ready=ready,
-    )  # fmt: skip
+        run(
+            application(desk, api_key=api_key, max_body=limits.max_body), listening,
+            grace_seconds=limits.grace_seconds, ready=ready,
+        )  # fmt: skip
 
 
 def _loopback(host: str) -> bool:

@@ -285,7 +285,18 @@ def generate(
 
 @app.command()
 def serve(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, RUN/STAGE, or model folders.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs, RUN/STAGE, or model folders.")
+    ] = None,
+    cascade: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--cascade", metavar="FILE", help="Several behind one name: a YAML file, or a folder that a stage left."
+        ),
+    ] = None,
+    feedback: Annotated[
+        Path, typer.Option("--feedback", metavar="FOLDER", help="Votes on a cascade's answers, in FOLDER/NAME.")
+    ] = Path("feedback"),
     host: Annotated[str, typer.Option("--host", help="127.0.0.1: this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8000,
     api_key: Annotated[
@@ -307,7 +318,7 @@ def serve(
     from bloomery.cli import serving
 
     limits = serving.Limits(slots=slots, queue=queue, context=context, max_body=max_body, grace_seconds=grace)
-    serving.serve(names, host, port, api_key, limits, device, threads, runs)
+    serving.serve(names or (), cascade or (), host, port, api_key, limits, device, threads, runs, feedback)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 `Batched` keeps one cache of many rows for a model that offers `rows`: a prompt is read alone, then its row joins the
 others at their next step (continuous batching: Yu et al. 2022). `Alone` writes one text, with the model's state or,
-for tests, without. Both give logits on the CPU in float32 or better, from which their caller may write into.
+for tests, without. `Rescored` writes with whatever has log-probabilities and no state: an n-gram table, for one. All
+give logits on the CPU in float32 or better, which their caller may write into.
 
 A row's logits are those that it has alone, up to rounding: a matrix product of another height may add in another order.
 Nothing else passes from row to row.
@@ -19,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bloomery.model.interface import LanguageModel, Rows, State
+from bloomery.evaluate.ngram import NGram
+from bloomery.model.interface import LanguageModel, Rows, Scorer, State
 
 
 class Decoding(Protocol):
@@ -93,8 +95,40 @@ class Batched:
         self._rows.drop(row)
 
 
-def decoding(model: LanguageModel, *, slots: int, length: int) -> Decoding:
+class Rescored:
+    """Texts by a scorer, which reads each of them anew for every token; log-probabilities are logits.
+
+    A table reads no more than it can look up: its last order - 1 tokens."""
+
+    def __init__(self, scorer: Scorer, slots: int = 1) -> None:
+        self._scorer, self.slots = scorer, slots
+        self._window = max(1, scorer.order - 1) if isinstance(scorer, NGram) else 0
+        self._texts: list[list[int]] = []
+
+    def add(self, tokens: Sequence[int], room: int) -> Float[Tensor, " v"]:
+        assert len(self._texts) < self.slots
+        self._texts.append(list(tokens))
+        return self._read(self._texts[-1])
+
+    def step(self, tokens: Sequence[int]) -> Float[Tensor, "b v"]:
+        for text, token in zip(self._texts, tokens, strict=True):
+            text.append(token)
+        return torch.stack([self._read(text) for text in self._texts])
+
+    def drop(self, row: int) -> None:
+        self._texts[row] = self._texts[-1]
+        self._texts.pop()
+
+    @torch.inference_mode()
+    def _read(self, tokens: list[int]) -> Float[Tensor, " v"]:
+        logprobs = self._scorer.logprobs(torch.tensor([tokens[-self._window :]]))[0, -1]
+        return logprobs.to("cpu", torch.promote_types(logprobs.dtype, torch.float32), copy=True)
+
+
+def decoding(model: LanguageModel | Scorer, *, slots: int, length: int) -> Decoding:
     """For texts of at most `length` tokens: batched where the model can, else one by one."""
+    if not isinstance(model, LanguageModel):
+        return Rescored(model, slots)
     rows = model.rows(slots, length) if slots > 1 else None
     return Alone(model) if rows is None else Batched(model, rows)
 

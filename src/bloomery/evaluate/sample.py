@@ -1,4 +1,5 @@
-"""Text from a model: one token after the other, with its cache, until end_of_document or the wanted length.
+"""Text from a model, with its cache, or from any scorer: one token after the other, until end_of_document or the wanted
+length.
 
 How a token is chosen stands in sampling.py, what a text is in writing.py. Several texts at once are for
 serve/batching.py, which gives each the text that it has here.
@@ -11,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bloomery.data.tokenizer import Tokenizer
-from bloomery.evaluate.decoding import Alone
+from bloomery.evaluate.decoding import Alone, Decoding, Rescored
 from bloomery.evaluate.sampling import Sampling, choose
 from bloomery.evaluate.writing import Piece, Vocabulary, Writing
-from bloomery.model.interface import LanguageModel
+from bloomery.model.interface import LanguageModel, Scorer
 
 __all__ = ["choose", "generate", "stream"]
 
 
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Scorer,
     tokenizer: Tokenizer,
     prompt: str,
     *,
@@ -39,7 +40,7 @@ def generate(
 
 
 def stream(
-    model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling, *, use_cache: bool = True
+    model: LanguageModel | Scorer, tokenizer: Tokenizer, prompt: str, sampling: Sampling, *, use_cache: bool = True
 ) -> Iterator[Piece]:
     """The same, piece by piece; the last has a `finish`. An empty prompt begins a document.
 
@@ -49,15 +50,21 @@ def stream(
     vocabulary = Vocabulary(model, tokenizer)
     tokens = vocabulary.prompt(prompt)
     writing = Writing(vocabulary, tokens, sampling)
-    decoding = Alone(model, use_cache=use_cache)
+    if not isinstance(model, LanguageModel):
+        yield from _written(writing, Rescored(model), tokens, sampling)
+        return
     was_training = model.training
     model.eval()
     try:
-        logits = decoding.add(tokens, len(tokens) + sampling.max_tokens)
-        while True:
-            yield writing.take(logits)
-            if writing.finish is not None:
-                return
-            logits = decoding.step(writing.tokens[-1:])[0]
+        yield from _written(writing, Alone(model, use_cache=use_cache), tokens, sampling)
     finally:
         model.train(was_training)
+
+
+def _written(writing: Writing, decoding: Decoding, tokens: list[int], sampling: Sampling) -> Iterator[Piece]:
+    logits = decoding.add(tokens, len(tokens) + sampling.max_tokens)
+    while True:
+        yield writing.take(logits)
+        if writing.finish is not None:
+            return
+        logits = decoding.step(writing.tokens[-1:])[0]

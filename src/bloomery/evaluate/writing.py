@@ -20,7 +20,7 @@ from bloomery.data.tokenizer import Tokenizer
 from bloomery.errors import TrainingError
 from bloomery.evaluate.sampling import Sampling, choose, penalise
 from bloomery.evaluate.showing import Showing
-from bloomery.model.interface import LanguageModel
+from bloomery.model.interface import LanguageModel, Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,14 @@ class Piece:
     """Why the text ends here: `stop` by the model or a stop string, `length` by max_tokens; None: it goes on."""
     taken: int = 1
     """Tokens: 0 where end_of_document ended the text."""
+    logprob: float | None = None
+    """How likely the model found what was taken, end_of_document included; None where no logprobs are asked for."""
 
 
 class Vocabulary:
     """What is the same for all texts of one model: its tokenizer, and the text of every id."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: LanguageModel | Scorer, tokenizer: Tokenizer) -> None:
         """Raises TrainingError for a tokenizer that has more ids than the model."""
         if model.vocab < tokenizer.vocab:
             found = f"a tokenizer of {tokenizer.vocab} ids"
@@ -102,7 +104,10 @@ class Writing:
         logits[tokenizer.vocab :] = -torch.inf
         own = None if sampling.logprobs is None else torch.log_softmax(logits.double(), dim=0)
         token = self._choose(logits)
-        if token == tokenizer.end_of_document:
+        return replace(self._taken(token, own), logprob=None if own is None else float(own[token]))
+
+    def _taken(self, token: int, own: Float[Tensor, " v"] | None) -> Piece:
+        if token == self._vocabulary.tokenizer.end_of_document:
             return replace(self._ended("stop", self._showing.end()), taken=0)
         self.tokens.append(token)
         if self._seen is not None:
@@ -112,7 +117,7 @@ class Writing:
         text = self._showing.add(token)
         if self._showing.stopped:
             return self._ended("stop", text)
-        if len(self.tokens) == sampling.max_tokens:
+        if len(self.tokens) == self._sampling.max_tokens:
             text += self._showing.end()
             return self._ended("stop" if self._showing.stopped else "length", text)
         return Piece(text, self._told() if text else ())
@@ -132,9 +137,11 @@ class Writing:
 
     def _choice(self, token: int, logprobs: Float[Tensor, " v"]) -> Choice:
         texts, wanted = self._vocabulary.texts, min(self._sampling.logprobs or 0, self._vocabulary.tokenizer.vocab)
-        values, ids = logprobs.sort(descending=True, stable=True)
-        best = zip(ids[:wanted].tolist(), values[:wanted].tolist(), strict=True)
-        likeliest = tuple((each, texts[each], value) for each, value in best)
+        likeliest: tuple[tuple[int, str, float], ...] = ()
+        if wanted:
+            values, ids = logprobs.sort(descending=True, stable=True)
+            best = zip(ids[:wanted].tolist(), values[:wanted].tolist(), strict=True)
+            likeliest = tuple((each, texts[each], value) for each, value in best)
         return Choice(token, texts[token], float(logprobs[token]), self._showing.length, likeliest)
 
     def _ended(self, finish: str, text: str) -> Piece:

@@ -1,7 +1,8 @@
 """The HTTP application: OpenAI's completions and chat over the models of a Desk.
 
 GET / (a page to try models by hand), /healthz, /metrics, /v1/models; POST /v1/completions, /v1/chat/completions, whole
-or as server-sent events. A client that goes away ends its texts. Errors have OpenAI's body, and never what was sent.
+or as server-sent events; /v1/feedback (feedback.py). A client that goes away ends its texts. Errors have OpenAI's body,
+and never what was sent.
 
 Refuses: unknown models (404), what is no request or asks for more tokens than the context holds (400), bodies that are
 too large (413), missing keys (401), more requests than the queue holds (429 with Retry-After).
@@ -24,13 +25,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from bloomery import __version__
-from bloomery.evaluate.sampling import Sampling
 from bloomery.evaluate.writing import Piece
 from bloomery.serve.batching import Event, Failure
-from bloomery.serve.desk import Answers, Desk, Refusal
+from bloomery.serve.desk import Desk
+from bloomery.serve.feedback import add_feedback
 from bloomery.serve.gate import Application, Gate, Receive, Scope, Send, error_body
 from bloomery.serve.metrics import Metrics
 from bloomery.serve.replies import Reply, Tokens
+from bloomery.serve.source import Answers, Question, Refusal, Source, Wish
 from bloomery.serve.wire import Asked, ChatAsked, CompletionAsked, ErrorReply
 
 DEFAULT_COMPLETION_TOKENS = 16
@@ -72,46 +74,45 @@ def _routes(desk: Desk, metrics: Metrics) -> FastAPI:
 
     async def tell_metrics() -> Response:
         load = desk.load()
-        text = metrics.text(waiting=load.waiting, running=load.running, cancelled=desk.worker.cancelled)
+        text = metrics.text(
+            waiting=load.waiting, running=load.running, cancelled=desk.cancelled, outcomes=desk.outcomes()
+        )
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def models() -> dict[str, Any]:
         listed = [
-            {"id": each.name, "object": "model", "created": began, "owned_by": "bloomery"} for each in desk.models
+            {"id": name, "object": "model", "created": began, "owned_by": "bloomery"} for name in desk.names
         ]  # fmt: skip
         return {"object": "list", "data": listed}
 
     async def completions(asked: CompletionAsked, request: Request) -> Response:
         source = desk.source(asked.model)
-        prompts = [await run_in_threadpool(source.read, prompt) for prompt in asked.prompts()]
-        wishes = _wishes(asked, prompts, asked.max_tokens or DEFAULT_COMPLETION_TOKENS, source.context)
-        return await _answer(source.answer(wishes), asked, Reply(asked.model, chat=False), prompts, request)
+        questions = [await run_in_threadpool(source.read, prompt) for prompt in asked.prompts()]
+        wishes = _wishes(asked, questions, asked.max_tokens or DEFAULT_COMPLETION_TOKENS, source.context)
+        return await _answer(source, wishes, asked, Reply(asked.model, chat=False), questions, request)
 
     async def chat(asked: ChatAsked, request: Request) -> Response:
         source = desk.source(asked.model)
-        prompt = await run_in_threadpool(source.conversation, [message.plain() for message in asked.messages])
-        most = asked.max_completion_tokens or asked.max_tokens or max(1, source.context - len(prompt))
-        wishes = _wishes(asked, [prompt], most, source.context, source.stop)
-        return await _answer(source.answer(wishes), asked, Reply(asked.model, chat=True), [prompt], request)
+        question = await run_in_threadpool(source.conversation, [message.plain() for message in asked.messages])
+        most = asked.max_completion_tokens or asked.max_tokens or max(1, source.context - question.shortest)
+        wishes = _wishes(asked, [question], most, source.context)
+        return await _answer(source, wishes, asked, Reply(asked.model, chat=True), [question], request)
 
     async def _answer(
-        answers: Answers, asked: Asked, reply: Reply, prompts: Sequence[Sequence[int]], request: Request
-    ) -> Response:
-        tokens = Tokens(sum(map(len, prompts)))
+        source: Source, wishes: Sequence[Wish], asked: Asked, reply: Reply, questions: Sequence[Question],
+        request: Request,
+    ) -> Response:  # fmt: skip
+        answers = source.answer(wishes, streamed=bool(asked.stream))
+        tokens = Tokens(sum(question.counted for question in questions))
         metrics.prompt_tokens += tokens.prompt
         rounds = _watched(answers, tokens, metrics)
-
-        def close() -> None:
-            answers.close()
-            desk.forget(answers.jobs)
-
         if asked.stream:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return Streamed(_server_sent(rounds, len(answers.jobs), reply, tokens, usage=usage), close)
+            return Streamed(_server_sent(rounds, answers, reply, tokens, usage=usage), answers.close)
         try:
-            return await _unless_gone(_collected(rounds, len(answers.jobs), reply, tokens), request.receive)
+            return await _unless_gone(_collected(rounds, answers, reply, tokens), request.receive)
         finally:
-            close()
+            answers.close()
 
     app.get("/", include_in_schema=False)(show_page)
     app.get("/healthz")(healthz)
@@ -119,20 +120,20 @@ def _routes(desk: Desk, metrics: Metrics) -> FastAPI:
     app.get("/v1/models")(models)
     app.post("/v1/completions", responses=REFUSALS)(completions)
     app.post("/v1/chat/completions", responses=REFUSALS)(chat)
+    add_feedback(app, desk, REFUSALS)
     return app
 
 
 def _wishes(
-    asked: CompletionAsked | ChatAsked, prompts: Sequence[list[int]], max_tokens: int, context: int,
-    stop: tuple[str, ...] = (),
-) -> list[tuple[list[int], Sampling]]:  # fmt: skip
+    asked: CompletionAsked | ChatAsked, questions: Sequence[Question], max_tokens: int, context: int
+) -> list[Wish]:
     """Every prompt, n times. Raises Refusal where one does not fit into the context."""
-    longest = max(map(len, prompts))
+    longest = max(question.shortest for question in questions)
     if longest + max_tokens > context:
         message = f"{longest} tokens of prompt and {max_tokens} of answer are more than the {context} of the context"
         raise Refusal(400, message, code="context_length_exceeded")
-    each = asked.sampling(max_tokens, asked.likeliest, stop)
-    return [(prompt, sampling) for prompt in prompts for sampling in each]
+    each = asked.sampling(max_tokens, asked.likeliest)
+    return [(question, sampling) for question in questions for sampling in each]
 
 
 async def _watched(answers: Answers, tokens: Tokens, metrics: Metrics) -> AsyncIterator[list[tuple[int, Event]]]:
@@ -149,22 +150,23 @@ async def _watched(answers: Answers, tokens: Tokens, metrics: Metrics) -> AsyncI
 
 
 async def _collected(
-    rounds: AsyncIterator[list[tuple[int, Event]]], count: int, reply: Reply, tokens: Tokens
+    rounds: AsyncIterator[list[tuple[int, Event]]], answers: Answers, reply: Reply, tokens: Tokens
 ) -> Response:
-    pieces: list[list[Piece]] = [[] for _ in range(count)]
+    pieces: list[list[Piece]] = [[] for _ in range(answers.count)]
     async for found in rounds:
         for number, event in found:
             if isinstance(event, Failure):
                 return JSONResponse(error_body(event.reason, "server_error"), 500)
             pieces[number].append(event)
-    return JSONResponse(reply.whole(pieces, tokens))
+    beside = [answers.beside(number) for number in range(answers.count)]
+    return JSONResponse(reply.whole(pieces, beside, tokens))
 
 
 async def _server_sent(
-    rounds: AsyncIterator[list[tuple[int, Event]]], count: int, reply: Reply, tokens: Tokens, *, usage: bool
+    rounds: AsyncIterator[list[tuple[int, Event]]], answers: Answers, reply: Reply, tokens: Tokens, *, usage: bool
 ) -> AsyncIterator[bytes]:
     """One `data:` line an event; those of a round together."""
-    opening = [first for number in range(count) if (first := reply.first(number)) is not None]
+    opening = [first for number in range(answers.count) if (first := reply.first(number)) is not None]
     if opening:
         yield b"".join(map(_data, opening))
     async for found in rounds:
@@ -174,7 +176,7 @@ async def _server_sent(
                 yield b"".join([*lines, _data(error_body(event.reason, "server_error"))])
                 return
             if event.text or event.finish or event.choices:
-                lines.append(_data(reply.chunk(number, event)))
+                lines.append(_data(reply.chunk(number, event, answers.beside(number))))
         if lines:
             yield b"".join(lines)
     yield (_data(reply.usage(tokens)) if usage else b"") + b"data: [DONE]\n\n"

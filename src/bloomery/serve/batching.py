@@ -23,9 +23,10 @@ from bloomery.data.tokenizer import Tokenizer
 from bloomery.evaluate.decoding import Decoding, decoding
 from bloomery.evaluate.sampling import Sampling
 from bloomery.evaluate.writing import Piece, Vocabulary, Writing
-from bloomery.model.interface import LanguageModel
+from bloomery.model.interface import LanguageModel, Scorer
 
 log = logging.getLogger(__name__)
+STOP_SECONDS = 10.0
 
 
 class Full(Exception):
@@ -70,9 +71,11 @@ class Load:
 class Batch:
     """The texts of one model that are being written."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, slots: int, context: int) -> None:
+    def __init__(self, model: LanguageModel | Scorer, tokenizer: Tokenizer, *, slots: int, context: int) -> None:
         """context: tokens of a prompt and its answer together, at most."""
-        self.vocabulary = Vocabulary(model.eval(), tokenizer)
+        if isinstance(model, LanguageModel):
+            model.eval()
+        self.vocabulary = Vocabulary(model, tokenizer)
         self.context = context
         self._make: Callable[[], Decoding] = lambda: decoding(model, slots=slots, length=context)
         self._decoding = self._make()
@@ -163,12 +166,12 @@ class Worker:
         return Load(len(self._waiting), sum(batch.running for batch in self.batches.values()))
 
     def stop(self) -> None:
-        """Fail what is unfinished, and end the thread."""
+        """Fail what is unfinished, and end the thread. One that a model does not let go is left behind."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def _work(self) -> None:
         while self._has_work():

@@ -23,7 +23,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/healthz")
 """Paths that need no key: the page asks for it, and a probe has none."""
-KNOWN = (*OPEN, "/metrics", "/openapi.json", "/v1/models", "/v1/completions", "/v1/chat/completions")
+KNOWN = (*OPEN, "/metrics", "/openapi.json", "/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/feedback")
 BODY_SECONDS = 30.0
 
 
@@ -47,8 +47,8 @@ class Gate:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = scope["path"] if scope["path"] in KNOWN else "other"
-                self.metrics.requests[path, message["status"]] += 1
+                path = "/v1/feedback" if scope["path"].startswith("/v1/feedback/") else scope["path"]
+                self.metrics.requests[path if path in KNOWN else "other", message["status"]] += 1
             await send(message)
 
         if not self._may_pass(scope):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FIRST_TOKEN_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -29,7 +30,8 @@ class Metrics:
         self._first_tokens[bucket] += 1
         self._first_token_seconds += seconds
 
-    def text(self, *, waiting: int, running: int, cancelled: int) -> str:
+    def text(self, *, waiting: int, running: int, cancelled: int, outcomes: Mapping[tuple[str, str, str], int]) -> str:
+        """outcomes: (cascade, member, what came of asking it)."""
         lines: list[str] = []
 
         def tell(name: str, kind: str, meaning: str, values: dict[str, float]) -> None:
@@ -44,6 +46,12 @@ class Metrics:
         tell("prompt_tokens_total", "counter", "Tokens read.", {"": self.prompt_tokens})
         tell("completion_tokens_total", "counter", "Tokens written.", {"": self.completion_tokens})
         tell("cancelled_total", "counter", "Texts left before their end.", {"": cancelled})
+        if outcomes:
+            asked = {
+                f'{{cascade="{cascade}",member="{member}",outcome="{outcome}"}}': float(count)
+                for (cascade, member, outcome), count in sorted(outcomes.items())
+            }
+            tell("cascade_total", "counter", "Members of cascades that were asked, by what came of it.", asked)
         tell("waiting", "gauge", "Texts in the queue.", {"": waiting})
         tell("running", "gauge", "Texts being written.", {"": running})
         tell("start_time_seconds", "gauge", "When the server began, in Unix time.", {"": self._began})

@@ -36,9 +36,14 @@ class Reply:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[Sequence[Piece]], tokens: Tokens) -> dict[str, Any]:
-        """answers: the pieces of each choice."""
-        choices = [self._whole_choice(index, pieces) for index, pieces in enumerate(answers)]
+    def whole(
+        self, answers: Sequence[Sequence[Piece]], beside: Sequence[dict[str, Any] | None], tokens: Tokens
+    ) -> dict[str, Any]:
+        """answers: the pieces of each choice; beside: what else there is to tell of it."""
+        choices = [
+            self._whole_choice(index, pieces) | _own(told)
+            for index, (pieces, told) in enumerate(zip(answers, beside, strict=True))
+        ]
         return {**self._frame("chat.completion"), "choices": choices, "usage": tokens.usage()}
 
     def first(self, index: int) -> dict[str, Any] | None:
@@ -47,13 +52,13 @@ class Reply:
             return None
         return self._chunk({"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
 
-    def chunk(self, index: int, piece: Piece) -> dict[str, Any]:
+    def chunk(self, index: int, piece: Piece, beside: dict[str, Any] | None = None) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": index, "finish_reason": piece.finish, "logprobs": self._logprobs([piece])}
         if self.chat:
             choice["delta"] = {"content": piece.text} if piece.text else {}
         else:
             choice["text"] = piece.text
-        return self._chunk(choice)
+        return self._chunk(choice | (_own(beside) if piece.finish else {}))
 
     def usage(self, tokens: Tokens) -> dict[str, Any]:
         return {**self._frame("chat.completion.chunk"), "choices": [], "usage": tokens.usage()}
@@ -75,6 +80,11 @@ class Reply:
         if not choices:
             return None
         return {"content": [_chat_logprob(choice) for choice in choices]} if self.chat else _flat_logprobs(choices)
+
+
+def _own(beside: dict[str, Any] | None) -> dict[str, Any]:
+    """A field that OpenAI does not have; its client keeps what it does not know."""
+    return {} if beside is None else {"bloomery": beside}
 
 
 def _chat_logprob(choice: Choice) -> dict[str, Any]:

@@ -73,10 +73,10 @@ class Asked(Sent):
     def choices(self) -> int:
         return self.n or 1
 
-    def sampling(self, max_tokens: int, likeliest: int | None, stop: tuple[str, ...] = ()) -> list[Sampling]:
+    def sampling(self, max_tokens: int, likeliest: int | None) -> list[Sampling]:
         """One for each of the n choices: seed, seed + 1, ... (drawn where none is given)."""
         seed = secrets.randbelow(2**31) if self.seed is None else self.seed
-        asked = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return [
             Sampling(
                 max_tokens=max_tokens,
@@ -85,7 +85,7 @@ class Asked(Sent):
                 top_p=self.top_p or 1.0,
                 min_p=self.min_p or 0.0,
                 repetition_penalty=self.repetition_penalty or 1.0,
-                stop=asked + stop,
+                stop=stop,
                 seed=(seed + number - SEEDS[0]) % 2**64 + SEEDS[0],
                 logprobs=likeliest,
             )
@@ -157,6 +157,18 @@ class ChatAsked(Asked):
     @property
     def likeliest(self) -> int | None:
         return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class FeedbackAsked(Sent):
+    """A vote on an answer."""
+
+    id: Annotated[Text, Field(min_length=1, max_length=100)]
+    """Of the answer: its `bloomery.id`."""
+    score: Annotated[Number, Field(ge=-1, le=1)] | Literal["good", "bad"]
+
+    @property
+    def value(self) -> float:
+        return {"good": 1.0, "bad": -1.0}[self.score] if isinstance(self.score, str) else self.score
 
 
 class ErrorBody(BaseModel):

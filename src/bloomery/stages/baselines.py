@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bloomery.data.mix import Batch
 
 NGRAM_CARD = "ngram.json"
-"""Marks a model folder as an n-gram table; suites open it as a Scorer."""
+"""Marks a model folder as an n-gram table; suites open it as a Scorer, and a cascade lets it write."""
 
 
 class NGramSettings(Frozen):
@@ -40,11 +40,13 @@ class NGramBaseline:
 
         assert isinstance(config, NGramSettings)
         assert ctx.data is not None
-        end = Prepared.open(ctx.data).tokenizer.end_of_document
+        tokenizer = Prepared.open(ctx.data).tokenizer
+        end = tokenizer.end_of_document
         table = NGram.fit(_distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
         folder = ctx.workdir / "model"
         folder.mkdir(parents=True, exist_ok=True)
         table.save(folder)
+        tokenizer.save(folder / "tokenizer")
         write_atomically(folder / NGRAM_CARD, json.dumps({"order": config.order, "vocab": ctx.vocab}).encode())
         return StageResult(outputs={"model": folder})
 

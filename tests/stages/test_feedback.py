@@ -1,0 +1,137 @@
+"""The log of votes is the whole truth: what is opened again has the same weights, whatever was cast, undone or torn."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bloomery.errors import ArtifactError
+from bloomery.evaluate.cascade.card import Card
+from bloomery.evaluate.cascade.feedback import Unknown
+from bloomery.stages import feedback
+from bloomery.stages.feedback import ANSWERED, VOTES, WEIGHTS, Ledger
+
+CARD = Card.model_validate({
+    "cascade": 1, "name": "forge", "members": [{"name": "a", "model": "x"}, {"name": "b", "model": "y"}],
+    "learning": {"step": 0.4, "low": -1, "high": 0.5},
+})  # fmt: skip
+
+
+def told(member: str) -> dict[str, Any]:
+    return {"id": "ignored", "member": member, "confidence": 0.5, "route": [{"member": member, "outcome": "answered"}]}
+
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["vote", "vote", "undo", "reopen"]), st.integers(0, 4), st.floats(-1, 1)), max_size=25
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ACTS, st.randoms(use_true_random=False))
+def test_restarting_changes_no_weight(tmp_path_factory: pytest.TempPathFactory, acts: Any, draw: random.Random) -> None:
+    folder = tmp_path_factory.mktemp("votes")
+    with Ledger(folder, CARD) as fresh:
+        nothing = fresh.weights
+    ledger = Ledger(folder, CARD).__enter__()
+    for which in range(5):
+        ledger.answered(f"x{which}", (0, 1 + which), told("ab"[which % 2]))
+    cast: list[str] = []
+    for act, which, score in acts:
+        if act == "vote":
+            cast.append(ledger.vote(f"x{which}", score)["event"])
+        elif act == "undo" and cast:
+            ledger.undo(cast.pop(draw.randrange(len(cast))))
+        before = ledger.weights
+        if act == "reopen":
+            ledger.__exit__()
+            ledger = Ledger(folder, CARD).__enter__()
+            assert ledger.weights == before
+        stored = json.loads((folder / WEIGHTS).read_text())["weights"]
+        assert {name: tuple(row) for name, row in stored.items()} == ledger.weights
+    draw.shuffle(cast)
+    for event in cast:
+        ledger.undo(event)
+    assert ledger.weights == nothing
+    ledger.__exit__()
+
+
+def test_a_torn_line_is_a_vote_that_was_not_cast(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("x", (0, 7), told("a"))
+        ledger.vote("x", 1)
+        kept = ledger.weights
+        ledger.vote("x", -1)
+    log = tmp_path / VOTES
+    log.write_bytes(log.read_bytes()[:-20])
+    with Ledger(tmp_path, CARD) as ledger:
+        assert ledger.weights == kept
+        ledger.vote("x", -1)
+    with Ledger(tmp_path, CARD) as ledger:
+        assert ledger.weights != kept
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "vote"},
+        {"event": "undo", "vote": "nobody"},
+        {"event": "vote", "id": "e", "answer": "x", "member": "a", "connections": [0, 999], "score": 1},
+        {"event": "vote", "id": "e", "answer": "x", "member": "a", "connections": [0], "score": 5000},
+        {"event": "vote", "id": "e", "answer": "x", "member": "a", "connections": [0], "score": "good"},
+        {"event": "elected"},
+    ],
+)
+def test_a_line_that_is_no_vote_is_one_error(tmp_path: Path, line: dict[str, Any]) -> None:
+    (tmp_path / VOTES).write_text(json.dumps(line) + "\n")
+    with pytest.raises(ArtifactError, match=f"{VOTES}:1"):
+        Ledger(tmp_path, CARD).__enter__()
+    (tmp_path / VOTES).unlink()
+    with Ledger(tmp_path, CARD):  # and its lock was let go
+        pass
+
+
+def test_two_servers_do_not_write_one_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.engine.rundir.ORPHANS_LEAVE_WITHIN_SECONDS", 0.0)
+    with Ledger(tmp_path, CARD), pytest.raises(ArtifactError, match="another process"):
+        Ledger(tmp_path, CARD).__enter__()
+
+
+def test_answers_are_remembered_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "ANSWERS", 3)
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("voted", (0,), told("a"))
+        ledger.vote("voted", 1)
+        for number in range(8):
+            ledger.answered(f"x{number}", (0,), told("a"))
+    with Ledger(tmp_path, CARD) as ledger:
+        assert len((tmp_path / ANSWERED).read_text().splitlines()) == 3
+        for known in ("x5", "x6", "x7", "voted"):
+            ledger.vote(known, 0.5)
+        with pytest.raises(Unknown):
+            ledger.vote("x4", 0.5)
+
+
+def test_a_member_that_left_keeps_its_votes_for_its_return(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("x", (0, 3), told("b"))
+        ledger.vote("x", 1)
+        before = ledger.weights
+    alone = CARD.model_copy(update={"members": CARD.members[:1]})
+    with Ledger(tmp_path, alone) as ledger:
+        assert set(ledger.weights) == {"a"}
+    with Ledger(tmp_path, CARD) as ledger:
+        assert ledger.weights == before
+
+
+def test_nothing_of_a_text_is_stored(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("x", (0, 3), told("b"))
+        ledger.vote("x", 1)
+    line = json.loads((tmp_path / ANSWERED).read_text())
+    assert set(line) == {"event", "time", "answer", "member", "confidence", "route", "connections"}
