@@ -70,23 +70,23 @@ def ask(kind: Any, data: Prepared, folder: Path, inputs: dict[str, Artifact], co
     return asked
 
 
-def stopped_every(looks: int) -> Callable[[], str | None]:
-    """A signal at every `looks`-th look."""
+def stopped_at(looks: int) -> Callable[[], str | None]:
+    """A signal from the `looks`-th look on."""
     count = 0
 
     def stop() -> str | None:
         nonlocal count
         count += 1
-        return "signal" if count % looks == 0 else None
+        return "signal" if count >= looks else None
 
     return stop
 
 
 def until_done(kind: Any, data: Prepared, folder: Path, inputs: dict[str, Artifact], config: Any) -> tuple[Asked, int]:
-    """Killed after every third look and gone on with; how often it was stopped."""
+    """Stopped at the third look, gone on with and stopped again, each time two looks later; how often it was."""
     for times in range(100):
         try:
-            return ask(kind, data, folder, inputs, config, stop_reason=stopped_every(3)), times
+            return ask(kind, data, folder, inputs, config, stop_reason=stopped_at(3 + 2 * times)), times
         except Stopped:
             continue
     raise AssertionError("it does not end")

@@ -15,5 +15,6 @@ SYSTEM = System(
         "self_play": "bloomery.systems.harmonic.self_play:kind",
         "capture": "bloomery.systems.harmonic.capture:kind",
         "gap_extraction": "bloomery.systems.harmonic.gap_extraction:kind",
+        "packets": "bloomery.systems.harmonic.specialists:Packets",
     },
 )
