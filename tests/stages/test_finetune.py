@@ -66,13 +66,14 @@ def test_stopped_and_gone_on_it_is_the_same(trained: Trained, data: Prepared, tm
 def test_with_a_state_it_is_one_training_cut_in_two(trained: Trained, data: Prepared, tmp_path: Path) -> None:
     """A constant rate makes two halves one whole: `continue_from`, which is tested elsewhere, is the reference."""
     second = settings(tokens=640)
+    further = tune_settings(tokens=640, packing="stream")
     measured: list[Measurement] = []
     state = trained.result.outputs["state"]
     reference = Pretrain().run(context(data, tmp_path / "a", record=measured.append, continue_from=state), second)
-    tuned = finetune(data, tmp_path / "b", tune_settings(tokens=640), trained, "model", "state")
+    tuned = finetune(data, tmp_path / "b", further, trained, "model", "state")
     assert tuned.result.hashes == reference.hashes
     reader = Batches([(data.part("corpus:train"), 1.0)], batch=4, context=32, seed=0)
-    read = list(training.tokens_read(tuned.context, tune_settings(tokens=640)))
+    read = list(training.tokens_read(tuned.context, further))
     assert len(read) == 15
     assert all(batch.tokens.equal(reader.batch_at(step).tokens) for step, batch in enumerate(read))
 

@@ -26,6 +26,7 @@ def state(step: int, size: int = 100) -> TrainState:
         tokens=step * 96,
         seconds=step / 3,
         signature={"batch": [8, 12], "seed": 0, "optimizer": {"lr": 0.1}},
+        carried={"added": [{"step": 3, "category": "math", "count": 20}]},
     )
 
 
@@ -34,7 +35,7 @@ def same(a: TrainState, b: TrainState) -> bool:
         a[part].keys() == b[part].keys() and all(torch.equal(a[part][name], b[part][name]) for name in a[part])
         for part in ("weights", "optimiser")
     )
-    rest = ("losses", "step", "tokens", "seconds", "signature")
+    rest = ("losses", "step", "tokens", "seconds", "signature", "carried")
     return tensors and all(a[key] == b[key] for key in rest)
 
 

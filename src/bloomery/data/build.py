@@ -22,6 +22,7 @@ from typing import Any
 
 from bloomery.data.across import document_keys, shared_documents
 from bloomery.data.corpus import Census, Document, Source, take_census
+from bloomery.data.distil import Distilled
 from bloomery.data.prepared import FORMAT, MANIFEST, TOKENIZER, Prepared, digest_of_manifest, parse_part
 from bloomery.data.split import LineDeduplicator, SplitRule, line_keys
 from bloomery.data.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer, train_bpe, train_words
@@ -178,6 +179,8 @@ def _spool(folder: Path, name: str, recipe: SetRecipe, progress: Progress) -> di
             "give shares under `split`, or cut files into more documents with `document: paragraph`",
         )
     record: dict[str, Any] = {"provenance": recipe.source.provenance(), **census.to_json(), "splits": {}}
+    if isinstance(recipe.source, Distilled):
+        record["distilled"] = recipe.source.told()
     if recipe.deduplicate:
         record["duplicate_lines_dropped"] = lines.dropped
     return record

@@ -143,7 +143,8 @@ def _is_selected(relative: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Docstrings:
-    """The docstrings of the standard library: one document each, named `FILE::QUALNAME`, grouped by file.
+    """The docstrings of the standard library: one document each, named `FILE::QUALNAME`, grouped by file. The category
+    is the module: `email.message`.
 
     The text is the docstring as `inspect.cleandoc` leaves it. A file's docstrings are split as the file is, so those in
     `val` come from files that no model trained on the stdlib's `train` has seen.
@@ -154,14 +155,15 @@ class Docstrings:
 
     def documents(self) -> Iterator[Document]:
         for file in self.library.documents():
+            module = file.name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             seen: dict[str, int] = {}
             for qualname, text in _docstrings(file.text):
                 seen[qualname] = seen.get(qualname, 0) + 1
                 again = f"#{seen[qualname]}" if seen[qualname] > 1 else ""
-                yield Document(f"{file.name}::{qualname}{again}", text, "docstring", group=file.name)
+                yield Document(f"{file.name}::{qualname}{again}", text, module, group=file.name)
 
     def provenance(self) -> dict[str, Any]:
-        return {**self.library.provenance(), "source": "docstrings"}
+        return {**self.library.provenance(), "source": "docstrings", "category": "module"}
 
 
 def _docstrings(source: str) -> Iterator[tuple[str, str]]:

@@ -107,5 +107,5 @@ def _check(example: Example, where: str) -> None:
         raise DataError(where, "an empty response", "something to learn")
     if not example.category:
         raise DataError(where, "no category", "one of the categories that its data is counted by")
-    if not isinstance(example.origin, Mapping) or not example.origin:
+    if not isinstance(example.origin, dict) or not example.origin:
         raise DataError(where, "no origin", "where it comes from, so that it can be traced: {item: ...}")

@@ -1,5 +1,9 @@
 """Sources that read files: `text` (a file or a folder of them), `jsonl` and `parquet` (records with a text field).
 
+A record may also be an example, with fields for prompt and response, or a conversation, a list of `{role, content}`: of
+that every answer is an example, its prompt being `role: content` a line up to there and `assistant:` (as data/chat.py
+has it by default). Their prompts are not learned from.
+
 Names are posix paths relative to the folder, with the number of the record where a file holds several; so they are the
 same on every machine. Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes U+FFFD. A missing file, a
 record that is not one, a field that is not there and text that is not UTF-8 are refused with file and line.
@@ -11,12 +15,13 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from bloomery.data.corpus import Document
+from bloomery.data.examples import joined
 from bloomery.errors import DataError, MissingExtra, nearest
 
 TEXT_PATTERNS = ("*.txt", "*.md", "*.rst")
@@ -26,26 +31,55 @@ _PARAGRAPH_END = re.compile(r"(?<=\n)(?:[ \t\r]*\n)+")
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a record make the document. `category` and `group` may be absent."""
+    """Which fields of a record make the document: `text`, or `prompt` and `response`, or `messages`. `category` and
+    `group` may be absent."""
 
     text: str = "text"
     name: str | None = None
     category: str | None = None
     group: str | None = None
+    prompt: str | None = None
+    response: str | None = None
+    messages: str | None = None
 
-    def document(self, record: object, where: str, name: str) -> Document:
-        """Raises DataError where a field is missing or the text is no text."""
-        if not isinstance(record, Mapping):
-            raise DataError(where, f"a {type(record).__name__}", "a record with fields: {...}")
-        text = self._field(record, self.text, where)
-        if not isinstance(text, str):
-            raise DataError(where, f"the field '{self.text}' holds a {type(text).__name__}", "text")
+    def document(self, record: object, where: str, name: str, category: str = "") -> Document:
+        """Raises DataError where a field is missing or the text is no text. category: where no field tells it."""
+        prompt = self._text(record, self.prompt, where) if self.prompt else ""
+        text = self._text(record, self.response or self.text, where)
+        assert isinstance(record, Mapping)
         return Document(
             clean_text(str(self._field(record, self.name, where))) if self.name else name,
-            clean_text(text),
-            clean_text(str(self._field(record, self.category, where))) if self.category else "",
+            joined(prompt, text) if self.response else text,
+            clean_text(str(self._field(record, self.category, where))) if self.category else category,
             clean_text(str(self._field(record, self.group, where))) if self.group else "",
+            len(prompt),
         )
+
+    def documents(self, record: object, where: str, name: str, category: str) -> Iterator[Document]:
+        """Of one record: one, or of a conversation as many as it has answers, which never part."""
+        if self.messages is None:
+            yield self.document(record, where, name, category)
+            return
+        turns = record.get(self.messages) if isinstance(record, Mapping) else None
+        if not isinstance(record, Mapping) or not isinstance(turns, list):
+            raise DataError(where, f"no list of messages under '{self.messages}'", "messages: [{role, content}, ...]")
+        named = replace(self, messages=None).document({**record, self.text: ""}, where, name, category)
+        before = ""
+        for number, message in enumerate(turns):
+            role, content = (self._text(message, key, f"{where}, message {number}") for key in ("role", "content"))
+            prompt = f"{before}assistant:"
+            if role == "assistant" and content.strip():
+                text, group = joined(prompt, content), named.group or named.name
+                yield Document(f"{named.name}.{number}", text, named.category, group, len(prompt))
+            before += f"{role}: {content}\n"
+
+    def _text(self, record: object, field: str, where: str) -> str:
+        if not isinstance(record, Mapping):
+            raise DataError(where, f"a {type(record).__name__}", "a record with fields: {...}")
+        text = self._field(record, field, where)
+        if not isinstance(text, str):
+            raise DataError(where, f"the field '{field}' holds a {type(text).__name__}", "text")
+        return clean_text(text)
 
     def _field(self, record: Mapping[Any, Any], field: str, where: str) -> Any:
         if field not in record:
@@ -116,15 +150,18 @@ class JsonLines:
     fields: Fields = Fields()
     patterns: Sequence[str] = ("*.jsonl", "*.jsonl.gz")
     licence: str = "unknown"
+    category_by_file: bool = False
+    """The category is the file's name without its endings, not a field."""
 
     def documents(self) -> Iterator[Document]:
         for name, file in files_below(self.root, self.patterns):
+            category = file.name.split(".")[0] if self.category_by_file else ""
             for number, line in self._lines(file):
                 try:
                     record = json.loads(line)
                 except ValueError as error:
                     raise DataError(f"{file}:{number}", f"not JSON ({error})", "one JSON object a line") from None
-                yield self.fields.document(record, f"{file}:{number}", f"{name}#{number}")
+                yield from self.fields.documents(record, f"{file}:{number}", f"{name}#{number}", category)
 
     @staticmethod
     def _lines(file: Path) -> Iterator[tuple[int, str]]:

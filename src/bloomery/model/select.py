@@ -38,6 +38,24 @@ def partition(
     return chosen
 
 
+def frozen(groups: Mapping[str, str], named: Sequence[str], *, where: str = "freeze") -> list[str]:
+    """The parameters that `named`, groups or patterns, leave untrained. groups: {parameter: its group}.
+
+    Raises TrainingError for a name that is neither, and where nothing would be left to train.
+    """
+    known = set(groups.values())
+    for name in named:
+        if name not in known and not any(fnmatchcase(one, name) for one in groups):
+            expected = "a group of parameters, or a pattern of their names"
+            raise TrainingError(where, f"'{name}' is neither", expected, nearest(name, [*known, *groups]))
+    out = [one for one, group in groups.items() if group in named or any(fnmatchcase(one, name) for name in named)]
+    kept = [one for one in groups if one not in set(out)]
+    prove_cover(groups, {"frozen": out, "trained": kept}, where=where)
+    if not kept:
+        raise TrainingError(where, "every parameter", "some that are trained")
+    return out
+
+
 def prove_cover(names: Iterable[str], groups: Mapping[str, Iterable[str]], *, where: str = "groups") -> None:
     """Every name in exactly one group, and no other name in any; raises TrainingError otherwise."""
     claims: dict[str, list[str]] = {name: [] for name in names}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -61,6 +61,14 @@ def count(model: LanguageModel) -> Tally:
     for name, flops in _flops_by_group(model).items():
         groups[name].append(Group(0, 0, flops_per_token=flops.per_token))
     return Tally(total(groups))
+
+
+def with_frozen(model: LanguageModel, tally: Tally) -> Tally:
+    """The model's own tally with what is not trained now counted as frozen."""
+    frozen: dict[str, int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        frozen[group_of(model, name)] += 0 if parameter.requires_grad else parameter.numel()
+    return replace(tally, groups={name: replace(one, frozen=frozen[name]) for name, one in tally.groups.items()})
 
 
 def assert_equal(closed_form: Tally, counted: Tally) -> None:

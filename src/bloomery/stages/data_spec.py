@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bloomery.data.presets import PRESETS
 from bloomery.data.split import DEFAULT_SPLITS, ON_DEMAND, check_shares
@@ -113,8 +113,39 @@ class _Fields(_Set):
     """`document`, or a field: documents with the same value in it never part."""
 
 
+class DistilSettings(_Frozen):
+    at_least: Share = 0.5
+    """The quality that an example needs to be kept: its lowest part (data/distil.py)."""
+    shortest: int = Field(default=20, ge=1)
+    """Characters of a response below which its part `length` falls."""
+
+
 class JsonlSettings(_Fields, FilesSettings):
     source: Literal["jsonl"]
+    prompt: str | None = None
+    """Fields of examples, in place of `text`."""
+    response: str | None = None
+    messages: str | None = None
+    """The field of a conversation, `[{role, content}, ...]`: every answer of the `assistant` is an example."""
+    category_by: Literal["field", "file"] = "field"
+    """file: the category is the file's name, not a field."""
+    distil: DistilSettings | None = None
+    """Keeps the good examples only; what is dropped is counted."""
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> JsonlSettings:
+        if (self.prompt is None) != (self.response is None):
+            raise ValueError("`prompt` and `response` go together")
+        examples = self.response is not None or self.messages is not None
+        if self.response is not None and self.messages is not None:
+            raise ValueError("either `prompt` and `response`, or `messages`")
+        if examples and self.deduplicate is not None:
+            raise ValueError("lines cannot be dropped from examples: leave out `deduplicate`")
+        if self.distil is not None and not examples:
+            raise ValueError("`distil` is for examples: name `prompt` and `response`, or `messages`")
+        if self.category_by == "file" and self.category is not None:
+            raise ValueError("either the field `category`, or `category_by: file`")
+        return self
 
 
 class ParquetSettings(_Fields, FilesSettings):

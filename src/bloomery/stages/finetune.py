@@ -1,25 +1,30 @@
-"""finetune: goes on training a model that comes in, on its own data and schedule.
+"""finetune: goes on training a model that comes in, on its own data and schedule, by category where there are any.
 
 Inputs `model` (weights), and `state` (its optimiser's moments too, and what it has read) where training is to go on as
 if it had not stopped. The architecture is the model's own. Rates are relative to the scale of each tensor as its system
 would initialise it. Outputs as pretrain's.
+
+Further inputs are examples that stages made (artifacts `data`), under the names that `data` mixes them by. Of prompts
+and responses only responses are learned from. What `freeze` names comes out bit for bit as it came in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
-from bloomery.stages import training
-from bloomery.stages.settings import Training, other_optimizer
+from bloomery.stages import training, tuning
+from bloomery.stages.finetune_settings import Settings
+from bloomery.stages.settings import other_optimizer
 
+if TYPE_CHECKING:
+    from bloomery.model.interface import LanguageModel
 
-class Settings(Training):
-    """Those of every gradient stage; there is no `model` among them."""
+__all__ = ["Finetune", "Settings"]
 
 
 class Finetune:
@@ -27,13 +32,15 @@ class Finetune:
         return Settings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        return training.METRICS
+        return {**training.METRICS, **tuning.METRICS}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
         return {"model": "model", "state": "state"}
 
     def accepts(self, config: BaseModel) -> Mapping[str, bool]:
-        return {"model": True, "state": False}
+        assert isinstance(config, Settings)
+        made = {part: False for part in config.data if ":" not in part}
+        return {**made, "model": True, "state": False}
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
@@ -42,6 +49,8 @@ class Finetune:
     def misfit(self, before: BaseModel, after: BaseModel) -> str:
         assert isinstance(before, Settings)
         assert isinstance(after, Settings)
+        if before.freeze != after.freeze:
+            return f"other parameters are frozen: {list(before.freeze)}, then {list(after.freeze)}"
         return other_optimizer(before, after)
 
     def looks_at(self, config: BaseModel) -> tuple[str, ...]:
@@ -68,6 +77,7 @@ class Finetune:
 
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.data.prepared import Prepared
+        from bloomery.model.tally import with_frozen
         from bloomery.stages import models
         from bloomery.stages.pricing import training_cost
 
@@ -82,10 +92,21 @@ class Finetune:
         with training.memory_named(config, ctx.device):
             model = models.load_model(given, device=ctx.device, precision=precision).train()
         cost = training_cost(config, settings, ctx.vocab)
-        hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
+        freeze(model, config.freeze)
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, tuning.Tuning(ctx, config))
         models.save(ctx.workdir / "model", model, settings, precision, tokenizer)
         return StageResult(
             outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},
-            tallies={"model": model.tally()},
+            tallies={"model": with_frozen(model, model.tally())},
             hashes=hashes,
         )
+
+
+def freeze(model: LanguageModel, named: Sequence[str]) -> None:
+    """Leave these groups or patterns of parameters untrained. Raises TrainingError for one that is neither."""
+    from bloomery.model.select import frozen
+
+    if named:
+        parameters = dict(model.named_parameters())
+        for name in frozen({name: scale.group for name, scale in model.scales().items()}, named):
+            parameters[name].requires_grad_(False)

@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bloomery.data.corpus import Docstrings, Source, StandardLibrary
+from bloomery.data.distil import Distilled
 from bloomery.data.files import TEXT_PATTERNS, Fields, JsonLines, ParquetFiles, TextFiles
 from bloomery.data.hub import HubDataset
 from bloomery.data.presets import PRESETS, Preset
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from bloomery.data.prepared import Prepared
 
 __all__ = ["DataSpec", "open_sources", "parse_data", "planned_vocab", "prepare", "prepare_for_run"]
+
+
+_TOLD = ("documents", "bytes", "sha256", "overlap", "distilled")
 
 
 def open_sources(spec: DataSpec, roots: Sequence[Path] = ()) -> dict[str, Source]:
@@ -95,8 +100,13 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
         return TextFiles(root, patterns, settings.document, settings.licence)
     group = None if settings.split_by == "document" else settings.split_by
     fields = Fields(settings.text, settings.name, settings.category, group)
-    kind = JsonLines if isinstance(settings, JsonlSettings) else ParquetFiles
-    return kind(root, fields, licence=settings.licence)
+    if not isinstance(settings, JsonlSettings):
+        return ParquetFiles(root, fields, licence=settings.licence)
+    fields = replace(fields, prompt=settings.prompt, response=settings.response, messages=settings.messages)
+    lines = JsonLines(root, fields, licence=settings.licence, category_by_file=settings.category_by == "file")
+    if settings.distil is None:
+        return lines
+    return Distilled(lines, float(settings.distil.at_least), settings.distil.shortest)
 
 
 def _hub(settings: HubSettings) -> HubDataset:
@@ -187,7 +197,7 @@ def prepare_for_run(
         **{what: sum(split[what] for split in splits) for what in ("documents", "tokens", "bytes")},
         "tokenizer": prepared.manifest["tokenizer"],
         "provenance": {
-            name: {**record["provenance"], **{key: record[key] for key in ("documents", "bytes", "sha256", "overlap")}}
+            name: {**record["provenance"], **{key: record[key] for key in _TOLD if key in record}}
             for name, record in sets.items()
         },
         "splits": {name: record["splits"] for name, record in sets.items()},

@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +18,8 @@ from bloomery.measure import Emitted
 from bloomery.stages.settings import Training
 
 if TYPE_CHECKING:
-    from bloomery.data.mix import Batches
     from bloomery.model.interface import LanguageModel
+    from bloomery.stages.tuning import Served, Tuning
     from bloomery.train.loop import FitConfig
 
 LOSS = Emitted("nats_per_token", "lower")
@@ -42,6 +42,15 @@ READINGS = "readings.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Addition:
+    """`count` further examples of a category, among what is read from step `step` of a reading on."""
+
+    step: int
+    category: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Steps `first_step` up to `first_step + steps` of one sequence of batches (data.mix.Batches)."""
 
@@ -51,16 +60,27 @@ class Reading:
     packing: Literal["stream", "documents"]
     first_step: int
     steps: int
+    formats: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many examples of its first part once more in which other form (data/formats.py)."""
+    added: tuple[Addition, ...] = ()
+    """Further examples of its first part, in the order of their steps."""
 
     @property
     def tokens(self) -> int:
         return self.steps * self.batch * self.context
 
 
-def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_token: float) -> dict[str, str]:
+def train(
+    ctx: StageContext,
+    config: Training,
+    model: LanguageModel,
+    flops_per_token: float,
+    tuning: Tuning | None = None,
+) -> dict[str, str]:
     """Train `model` in place, looking at held-out text on the way; leaves `state` in the workdir.
 
-    Returns the sha256 of weights and optimiser. Raises Stopped, after saving, when the engine asks for it.
+    tuning: what a stage reads that reads by category. Returns the sha256 of weights and optimiser. Raises Stopped,
+    after saving, when the engine asks for it.
     """
     from bloomery.data.prepared import Prepared
     from bloomery.evaluate.perplexity import perplexity
@@ -77,17 +97,21 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
             context=config.context,
             device=ctx.device,
             max_documents=config.validation.documents,
+            documents=None if tuning is None else tuning.documents,
         )
         items, count = result.items(), len(result.loss_sums)
         ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
         ctx.measure("val/perplexity", result.perplexity, n=count, **at(step))
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
+        if tuning is not None:
+            tuning.looked(result, at(step))
 
     def watched(step: int, measured: Mapping[str, float]) -> None:
         for name, value in measured.items():
             ctx.measure(name, value, unit=METRICS[name].unit, **at(step))
 
-    readings = [*readings_before(ctx), next_reading(ctx, config)]
+    reading = next_reading(ctx, config) if tuning is None else tuning.reading
+    readings = [*readings_before(ctx), reading]
     read_before = sum(reading.tokens for reading in readings[:-1])
 
     def at(step: int) -> dict[str, Any]:
@@ -97,12 +121,17 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
     with memory_named(config, ctx.device):
         result = fit(
             model,
-            batches(ctx, readings[-1]),
+            batches(ctx, reading) if tuning is None else tuning.batches,
             fit_config(ctx, config),
             checkpoint=ctx.checkpoint,
             device=ctx.device,
             initial_state=begins_from(ctx),
-            signature={"data": prepared.digest, "settings": config.model_dump(mode="json"), "seed": ctx.seed},
+            signature={
+                "data": prepared.digest,
+                "settings": config.model_dump(mode="json"),
+                "seed": ctx.seed,
+                **({} if tuning is None else tuning.signature),
+            },
             allow_changed=ctx.allow_changed,
             evaluate=look,
             on_look=watched,
@@ -115,7 +144,9 @@ def train(ctx: StageContext, config: Training, model: LanguageModel, flops_per_t
     if result.stopped:
         raise Stopped
     shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
-    written = json.dumps([asdict(reading) for reading in readings], indent=1)
+    if tuning is not None:
+        readings[-1] = tuning.reading
+    written = json.dumps([asdict(one) for one in readings], indent=1)
     write_atomically(ctx.workdir / "state" / READINGS, written.encode())
     for name, value in result.measurements.items():
         ctx.measure(name, value, unit=METRICS[name].unit)
@@ -164,8 +195,12 @@ def begins_from(ctx: StageContext) -> Path | None:
 
 
 def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
-    """Every batch that the model has read, earlier attempts that it went on from included."""
-    for reading in (*readings_before(ctx), next_reading(ctx, config)):
+    """Every batch that the model has read, earlier attempts that it went on from included.
+
+    Of a stage that has ended by its own record: what it added on its way is told by nothing else."""
+    record = ctx.workdir / "state"
+    ended = (record / READINGS).is_file()
+    for reading in readings_in(record) if ended else (*readings_before(ctx), next_reading(ctx, config)):
         reader = batches(ctx, reading)
         for step in range(reading.steps):
             yield reader.batch_at(step)
@@ -174,42 +209,39 @@ def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
 def readings_before(ctx: StageContext) -> list[Reading]:
     """Of the attempts that this one goes on from. Raises ArtifactError where their record is damaged."""
     state = begins_from(ctx)
-    if state is None:
-        return []
+    return [] if state is None else readings_in(state)
+
+
+def readings_in(state: Path) -> list[Reading]:
+    """As a training state records them. Raises ArtifactError where they are damaged."""
     file = state / READINGS
     try:
-        return [Reading(**reading) for reading in json.loads(file.read_text())]
+        found = [Reading(**reading) for reading in json.loads(file.read_text())]
+        return [replace(one, added=tuple(Addition(**each) for each in one.added)) for one in found]  # pyright: ignore
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(str(file), f"cannot be read ({error})", "what this state's model has read") from None
 
 
-def next_reading(ctx: StageContext, config: Training) -> Reading:
-    """What this stage reads: further of the same sequence, or of another one as many tokens in."""
+def next_reading(ctx: StageContext, config: Training, formats: Mapping[str, int] | None = None) -> Reading:
+    """What this stage reads: further of the same sequence, with what was added to it, or of another one as many tokens
+    in."""
     before = readings_before(ctx)
-    mine = Reading(dict(config.data), config.batch, config.context, config.packing, 0, config.steps)
+    mine = Reading(dict(config.data), config.batch, config.context, config.packing, 0, config.steps, formats or {})
     if not before:
         return mine
     last = before[-1]
-    if replace(last, first_step=0, steps=mine.steps) == mine:
-        return replace(mine, first_step=last.first_step + last.steps)
+    if replace(last, first_step=0, steps=mine.steps, added=()) == mine:
+        added = tuple(replace(one, step=0) for one in last.added)
+        return replace(mine, first_step=last.first_step + last.steps, added=added)
     read = sum(reading.tokens for reading in before)
     return replace(mine, first_step=-(-read // (mine.batch * mine.context)))
 
 
-def batches(ctx: StageContext, reading: Reading) -> Batches:
-    from bloomery.data.mix import Batches
-    from bloomery.data.prepared import Prepared
+def batches(ctx: StageContext, reading: Reading) -> Served:
+    from bloomery.stages.material import Material
+    from bloomery.stages.tuning import Served
 
-    assert ctx.data is not None
-    prepared = Prepared.open(ctx.data)
-    return Batches(
-        [(prepared.part(part), share) for part, share in reading.data.items()],
-        batch=reading.batch,
-        context=reading.context,
-        seed=ctx.seed,
-        packing=reading.packing,
-        first_step=reading.first_step,
-    )
+    return Served(Material(ctx, reading.data, reading.formats), reading, ctx.seed)
 
 
 def fit_config(ctx: StageContext, config: Training) -> FitConfig:

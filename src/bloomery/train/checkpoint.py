@@ -47,7 +47,7 @@ def save(folder: Path, state: TrainState) -> Path:
         for name in TENSOR_FILES:
             file = f"{name}.safetensors"
             files[file] = _write(staging / file, render_tensors(_plain(tensors[name])))
-        facts = {key: state[key] for key in ("step", "tokens", "seconds", "signature")}
+        facts = {key: state[key] for key in ("step", "tokens", "seconds", "signature", "carried")}
         _write(staging / MANIFEST, json.dumps({"format": 1, **facts, "files": files}, indent=1).encode())
         _sync(staging)
         shutil.rmtree(target, ignore_errors=True)
@@ -105,6 +105,7 @@ def read(folder: Path) -> TrainState:
             tokens=manifest["tokens"],
             seconds=manifest["seconds"],
             signature=manifest["signature"],
+            carried=manifest.get("carried", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError(str(folder), f"cannot be read: {error}", "a whole checkpoint") from None

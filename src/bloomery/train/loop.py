@@ -43,6 +43,15 @@ class Batches(Protocol):
     def batch_at(self, step: int) -> TokenBatch: ...
 
 
+@runtime_checkable
+class Carrying(Protocol):
+    """Batches that what is measured on the way may change, from a later step on. What they have become is a part of the
+    training state; `batch_at` is a pure function of the step and of that."""
+
+    def carried(self) -> dict[str, Any]: ...
+    def restore(self, carried: Mapping[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class FitConfig:
     steps: int
@@ -185,6 +194,8 @@ class _Run:
             self.step, self.tokens = state["step"], state["tokens"]
             self.seconds, self.losses = state["seconds"], state["losses"]
             self.saved_step = self.step
+            if isinstance(self.batches, Carrying) and state["carried"]:
+                self.batches.restore(state["carried"])
             if self.step:
                 self._note(f"goes on from step {self.step}")
         elif initial_state is not None:
@@ -259,7 +270,8 @@ class _Run:
         checkpoints.save(
             self.folder,
             TrainState(weights=weights, optimiser=optimiser, losses=self.losses, step=self.step, tokens=self.tokens,
-                       seconds=self.seconds, signature=self.signature),
+                       seconds=self.seconds, signature=self.signature,
+                       carried=self.batches.carried() if isinstance(self.batches, Carrying) else {}),
         )  # fmt: skip
         self.saved_step = self.step
 

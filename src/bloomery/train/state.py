@@ -1,8 +1,8 @@
 """All that resume needs, on one screen.
 
-Data is a pure function of the step and the generator is reseeded from (seed, step) each step, so weights, optimiser and
-step are the whole state; losses and seconds are kept so that the measurements of a resumed run are those of a whole
-one.
+Data is a pure function of the step and of what the batches carry, and the generator is reseeded from (seed, step) each
+step, so weights, optimiser, step and that are the whole state; losses and seconds are kept so that the measurements of
+a resumed run are those of a whole one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class TrainState(TypedDict):
     """Valid tokens learned from."""
     seconds: float
     """Spent in steps, without evaluation and saving."""
+    carried: dict[str, Any]
+    """What the batches have become on the way, where they say so (train.loop.Carrying)."""
     signature: dict[str, Any]
     """What must be equal for resume to be exact: configuration, batch shape, data, world size."""
 

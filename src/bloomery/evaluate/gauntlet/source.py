@@ -37,8 +37,7 @@ class GauntletItems:
 
     def documents(self) -> Iterator[Document]:
         for item in generate(self.examples, self.seed, None if self.shares is None else dict(self.shares)):
-            group = f"{_MARK}{item.key}" if item.held_out else item.key
-            yield Document(item.name, item.text, item.category, group, prompt=len(item.prompt))
+            yield document_of_item(item)
 
     def provenance(self) -> dict[str, Any]:
         shares = None if self.shares is None else dict(self.shares)
@@ -46,6 +45,11 @@ class GauntletItems:
             "source": "gauntlet", "version": VERSION, "examples": self.examples, "seed": self.seed, "shares": shares,
             "learned": "answers", "licence": self.licence,
         }  # fmt: skip
+
+
+def document_of_item(item: Item) -> Document:
+    group = f"{_MARK}{item.key}" if item.held_out else item.key
+    return Document(item.name, item.text, item.category, group, prompt=len(item.prompt))
 
 
 def with_held_out(rule: SplitRule) -> SplitRule:
