@@ -1,7 +1,8 @@
 """The loop of phase 5 in a real run: play, capture, gaps, training, and a gate that the cycle beats or is undone by.
 
 The model learns to answer with a count from the gauntlet's counting questions; it is judged on templates that it never
-saw. Nothing is faked: with a real rate the cycle passes, with a rate of almost nothing it cannot.
+saw. Nothing is faked: with a real rate the cycle passes, with a rate of almost nothing it cannot. What it learns in
+seconds is to answer with some count, about as good as the best constant: the loop is tested here, not its worth.
 """
 
 import json
@@ -18,7 +19,7 @@ SHAPE = {"layers": 1, "width": 48, "heads": 2, "basis": "sine", "compression": 2
 TRAINING = {"batch": 8, "context": 96, "packing": "documents", "precision": "fp32"}
 
 
-def plan(folder: Path, rate: float, tokens: int, repeat: int = 2) -> Path:
+def plan(folder: Path, rate: float, tokens: int, *, repeat: int, items: int) -> Path:
     manuals(folder / "manuals")
     won = {"metric": "gauntlet/weakest/accuracy", "relative_to": "stage:improve", "as": "difference"}
     cycle = [
@@ -29,9 +30,9 @@ def plan(folder: Path, rate: float, tokens: int, repeat: int = 2) -> Path:
         {"id": "gaps", "kind": "harmonic/gap_extraction", "needs": {"model": "improve"},
          "config": {"data": "manuals", "questions": 20}},
         {"id": "train", "kind": "finetune",
-         "needs": {"model": "improve"},
-         "config": {**TRAINING, "data": "skills",
-                    "tokens": tokens, "optimizer": {"lr": rate}, "validation": {"split": "val", "documents": 4}},
+         "needs": {"model": "improve", "won": "play.data", "missed": "capture.data", "read": "gaps.data"},
+         "config": {**TRAINING, "data": {"skills": 0.4, "won": 0.3, "missed": 0.2, "read": 0.1},
+                    "tokens": tokens, "optimizer": {"lr": rate}, "validation": {"split": "val", "examples": 4}},
          "gate": [{**won, "op": ">", "value": 0, "confidence": "90%"}]},
     ]  # fmt: skip
     return tiny_plan(
@@ -43,7 +44,7 @@ def plan(folder: Path, rate: float, tokens: int, repeat: int = 2) -> Path:
                     "split": {"train": "80%", "val": "10%", "test": "10%"},
                 },
                 "manuals": {"source": "text", "folder": "manuals", "split": {"train": "80%", "val": "20%"}},
-            }, suites={"gauntlet": {"kind": "gauntlet", "data": "skills:held_out", "items": 100}}, stages=[
+            }, suites={"gauntlet": {"kind": "gauntlet", "data": "skills:held_out", "items": items}}, stages=[
                 {"id": "base", "kind": "pretrain", "config": {
                     **TRAINING, "model": SHAPE, "data": "skills", "tokens": 768, "optimizer": {"lr": 0.01},
                     "validation": {"split": "val", "documents": 4}}},
@@ -68,14 +69,6 @@ def told(folder: Path, name: str) -> list[dict[str, Any]]:
     return [event for event in events(folder) if event["event"] == name]
 
 
-def accuracies(folder: Path) -> list[float]:
-    return [
-        event["measurement"]["value"]
-        for event in told(folder, "measured")
-        if event["measurement"]["name"] == "gauntlet/weakest/accuracy" and event["measurement"]["who"] == "candidate"
-    ]
-
-
 def model_of(folder: Path, stage: str) -> str:
     (run,) = (folder / "runs").glob("**/events.jsonl")
     return digest_of(next((run.parent / stage).glob("1/*/model")))
@@ -83,17 +76,21 @@ def model_of(folder: Path, stage: str) -> str:
 
 @pytest.mark.slow
 def test_a_cycle_that_beats_its_gate_is_promoted(bloomery: Command, tmp_path: Path) -> None:
-    said = bloomery("run", plan(tmp_path, rate=0.03, tokens=150_000, repeat=1), "--threads", "1")
+    said = bloomery("run", plan(tmp_path, rate=0.03, tokens=80_000, repeat=1, items=100), "--threads", "1")
     assert said.code == 0, said.out + said.err
     assert [(event["cycle"], event["kept"]) for event in told(tmp_path, "cycle_ended")] == [(1, True)]
-    before, after = accuracies(tmp_path)[:2]
-    assert after > before
+    verdict = next(event for event in told(tmp_path, "verdict") if event["stage"] == "improve-1-train")
+    (condition,) = verdict["conditions"]
+    assert condition["metric"] == "gauntlet/weakest/accuracy"
+    assert condition["status"] == "pass"
+    assert condition["value"] > 0, "beyond its interval: the one-sided bound cleared zero"
     inputs = [event["inputs"]["model"] for event in told(tmp_path, "cell_started") if event["stage"] == "judge"]
     assert inputs == [model_of(tmp_path, "improve-1-train")]
 
 
+@pytest.mark.slow
 def test_a_cycle_that_does_not_beat_its_gate_is_rolled_back(bloomery: Command, tmp_path: Path) -> None:
-    said = bloomery("run", plan(tmp_path, rate=1e-9, tokens=768), "--threads", "1")
+    said = bloomery("run", plan(tmp_path, rate=1e-9, tokens=768, repeat=2, items=20), "--threads", "1")
     assert said.code == 0, said.out + said.err
     ended = told(tmp_path, "cycle_ended")
     assert [(event["cycle"], event["kept"], event["at"]) for event in ended] == [(1, False, "train")]
