@@ -82,10 +82,11 @@ def test_a_row_that_was_cut_short_is_played_again(asked_data: Prepared, know_not
 def test_another_model_or_seed_is_asked_other_questions_and_rivals_play_too(
     asked_data: Prepared, know_nothing: Artifact, tmp_path: Path
 ) -> None:
+    few = {"axes": 2, "rounds": 4, "questions": 1, "weakest": 2}
     rival = random_model(asked_data, tmp_path / "rival", seed=1)
-    one = ask(kind(), asked_data, tmp_path / "one", {"model": know_nothing, "rival": rival}, CONFIG)
-    other = ask(kind(), asked_data, tmp_path / "other", {"model": rival}, CONFIG)
-    seeded = ask(kind(), asked_data, tmp_path / "seeded", {"model": rival}, CONFIG, seed=1)
+    one = ask(kind(), asked_data, tmp_path / "one", {"model": know_nothing, "rival": rival}, few)
+    other = ask(kind(), asked_data, tmp_path / "other", {"model": rival}, few)
+    seeded = ask(kind(), asked_data, tmp_path / "seeded", {"model": rival}, few, seed=1)
     asked = [{example.origin["item"] for example in each.examples} for each in (one, other, seeded)]
     assert not asked[0] & asked[1]
     assert not asked[1] & asked[2]
