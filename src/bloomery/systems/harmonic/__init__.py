@@ -16,5 +16,6 @@ SYSTEM = System(
         "capture": "bloomery.systems.harmonic.capture:kind",
         "gap_extraction": "bloomery.systems.harmonic.gap_extraction:kind",
         "packets": "bloomery.systems.harmonic.specialists:Packets",
+        "cascade": "bloomery.systems.harmonic.cascade:Cascade",
     },
 )
