@@ -24,7 +24,7 @@ from bloomery.plan.metrics import ENGINE
 from bloomery.quant.pack import FORMATS
 from bloomery.report.claims import bundled, take_stock
 from bloomery.report.claims_page import page as claims_page
-from bloomery.stages.baselines import NGramSettings
+from bloomery.stages.baselines import KneserNeySettings, NGramSettings
 from bloomery.stages.builtin import BuiltinSettings
 from bloomery.stages.calibrating import CalibrationSettings
 from bloomery.stages.contamination import ContaminationSettings
@@ -61,6 +61,7 @@ def parts() -> dict[str, str]:
         ("The suite `system`", SystemSettings),
         ("The suite `contamination`", ContaminationSettings),
         ("The baseline `ngram`", NGramSettings),
+        ("The baseline `kneser_ney`", KneserNeySettings),
     ]
     return {
         "keys": plan_reference(),

@@ -2,10 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
-from bloomery.evaluate.decoding import Alone, Batched, decoding
+from bloomery.evaluate.decoding import Alone, Batched, Rescored, decoding
+from bloomery.evaluate.ngram import NGram
 from bloomery.model.dense import Transformer
 from support.writers import writer
 
@@ -43,6 +45,33 @@ def test_rows_have_the_logits_of_texts_alone(window: int | None, seed: int) -> N
                 torch.testing.assert_close(logits[row], slow(model, text), atol=1e-4, rtol=1e-4)
             seen += len(texts)
     assert seen > 60
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_a_table_of_counts_reads_no_more_than_it_has_to(order: int) -> None:
+    """Rows that come and go against the last of all log-probabilities of the whole text."""
+    draw = random.Random(order)
+    read = np.array([draw.choice([*range(6), 8]) for _ in range(400)])
+    table = NGram.fit([read], order=order, vocab=9, end_of_document=8)
+    batch = decoding(table, slots=SLOTS, length=LENGTH)
+    assert isinstance(batch, Rescored)
+    texts: list[list[int]] = []
+    for step in range(80):
+        if step % 3 == 0 and len(texts) < SLOTS:
+            texts.append([draw.randrange(9) for _ in range(draw.randint(1, 9))])
+            found, expected = batch.add(texts[-1], LENGTH)[None], texts[-1:]
+        elif step % 7 == 0 and texts:
+            row = draw.randrange(len(texts))
+            batch.drop(row)
+            texts[row] = texts[-1]
+            texts.pop()
+            continue
+        else:
+            for text in texts:
+                text.append(draw.randrange(9))
+            found, expected = batch.step([text[-1] for text in texts]), texts
+        whole = [table.logprobs(torch.tensor([text]))[0, -1] for text in expected]
+        assert torch.equal(found, torch.stack(whole))
 
 
 def test_a_neighbour_changes_nothing_beyond_rounding() -> None:

@@ -16,6 +16,7 @@ from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.data.tokens import write_token_file
 from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.ngram import FILE, NGram, discounts_of
+from bloomery.evaluate.ngram_files import write_arrays
 from bloomery.evaluate.perplexity import perplexity
 
 VOCAB = 7
@@ -169,7 +170,8 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match="damaged"):
         NGram.load(tmp_path)
-    np.savez(tmp_path / FILE, vocab=2, counts_1=np.ones(2), keys_2=np.array([9]), counts_2=np.ones(1))
+    unfit = {"vocab": np.array(2), "counts_1": np.ones(2), "keys_2": np.array([9]), "counts_2": np.ones(1)}
+    write_arrays(tmp_path, unfit)
     with pytest.raises(ArtifactError, match="do not fit together"):
         NGram.load(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.errors import TrainingError
-from bloomery.evaluate.sample import choose, generate
+from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.sample import choose, generate, stream
+from bloomery.evaluate.sampling import Sampling
 from bloomery.measure import Tally
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
@@ -139,3 +142,21 @@ def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
 def test_a_tokenizer_larger_than_the_model_is_refused() -> None:
     with pytest.raises(TrainingError, match="257 ids"):
         generate(Chain(torch.zeros(200, 200)), BYTES, "", max_tokens=3)
+
+
+def test_a_table_of_counts_draws_what_its_probabilities_say() -> None:
+    """The same rules as for a model: the same draws from the same distribution, token by token."""
+    text = b"iron from ore, iron from ore; ore and iron" * 4
+    table = NGram.fit([np.array([256, *text])], order=3, vocab=257, end_of_document=256)
+    for seed in range(3):
+        wish = Sampling(max_tokens=20, temperature=0.8, top_p=0.9, top_k=5, seed=seed, logprobs=1, max_whitespace=None)
+        pieces = list(stream(table, BYTES, "iron", wish))
+        tokens, generator = [256, *b"iron"], torch.Generator().manual_seed(seed)
+        for piece in pieces:
+            own = table.logprobs(torch.tensor([tokens]))[0, -1]
+            token = choose(own.clone(), temperature=0.8, top_p=0.9, top_k=5, generator=generator)
+            assert piece.logprob == pytest.approx(float(own[token]), abs=1e-9)
+            tokens.append(token)
+        assert "".join(piece.text for piece in pieces) == BYTES.decode([t for t in tokens[5:] if t != 256])
+        assert pieces[-1].finish == ("stop" if tokens[-1] == 256 else "length")
+    assert generate(table, BYTES, "iron fr", max_tokens=6, temperature=0) == "on fro"  # "ron" is commoner than "rom"

@@ -20,15 +20,21 @@ COMPILER = next((name for name in native.COMPILERS if shutil.which(name)), None)
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
 
 
+def forget() -> None:
+    """What this process has loaded: the next look is as another process' would be."""
+    native._loaded.clear()
+    native._typed.clear()
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("BLOOMERY_CACHE", str(tmp_path / "cache"))
     for name in ("BLOOMERY_NATIVE", "CC"):
         monkeypatch.delenv(name, raising=False)
-    native._loaded.clear()
+    forget()
     native.refusals.clear()
     yield tmp_path / "cache" / "native"
-    native._loaded.clear()
+    forget()
 
 
 def written(folder: Path, text: str = SOURCE, name: str = "sum.c") -> Path:
@@ -43,8 +49,7 @@ def add(source: Path) -> int:
 
 
 def again(source: Path) -> int:
-    """As another process would find it."""
-    native._loaded.clear()
+    forget()
     return add(source)
 
 
@@ -99,7 +104,7 @@ def test_a_damaged_library_is_built_again(tmp_path: Path, cache: Path, damage: s
     add(source)
     (file,) = cache.iterdir()
     whole = file.read_bytes()
-    native._loaded.clear()
+    forget()
     file.unlink()  # a new inode: the one that is loaded stays as it is
     middle = len(whole) // 2
     file.write_bytes(

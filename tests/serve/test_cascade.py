@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from bloomery.data.chat import ChatTemplate
 from bloomery.data.tokenizer import BytesTokenizer, train_bpe
@@ -74,6 +76,7 @@ def made(first: float, second: float) -> Card:
     return card({"one": {"confidence": first}, "two": {"confidence": second}}, last={"ngram": 3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thresholds", [(0.0, 0.0), (0.9, 0.0), (0.9, 0.9), (0.5, 0.5)])
 def test_it_answers_as_the_cascade_without_a_server(forge: Any, thresholds: tuple[float, float]) -> None:
     chosen = made(*thresholds)
@@ -90,6 +93,7 @@ def test_it_answers_as_the_cascade_without_a_server(forge: Any, thresholds: tupl
             assert choice["logprobs"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hold", "threshold"), [(1, 0.06), (3, 0.06), (40, 0.45)])
 def test_a_stream_is_judged_by_the_tokens_that_are_held_back(forge: Any, hold: int, threshold: float) -> None:
     chosen = made(threshold, threshold).model_copy(update={"hold": hold})
@@ -323,3 +327,67 @@ def test_models_beside_it_are_as_they_were(forge: Any, monkeypatch: pytest.Monke
         found = complete(here, model="tiny", max_tokens=5).json()["choices"][0]
         assert set(found) == {"index", "finish_reason", "logprobs", "text"}
         assert isinstance(here.model, Transformer)
+
+
+class Flaky:
+    """Random numbers for probabilities, and now and then an exception or numbers that are none."""
+
+    vocab = 257
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+
+    def logprobs(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.draw.random() < 0.05:
+            raise RuntimeError("for no reason")
+        if self.draw.random() < 0.03:
+            return torch.full((*tokens.shape, 257), math.nan)
+        weights = torch.tensor([[[self.draw.random() ** 8 for _ in range(257)]] * tokens.shape[1]])
+        return torch.log_softmax(20 * weights, -1)
+
+
+@pytest.mark.slow
+def test_a_crowd_that_comes_and_goes_leaves_nothing(forge: Any) -> None:
+    members = {"a": {"confidence": 0.05}, "b": {"confidence": 0.05, "timeout_seconds": 0.05}, "c": {}}
+    chosen = card(members, last={"ngram": 3}, routing="learned", hold=2)
+    models = {"a": Flaky(1), "b": Flaky(2), "c": Flaky(3), "ngram": table()}
+    done: list[dict[str, Any]] = []
+
+    def client(here: Any, seed: int) -> None:
+        draw = random.Random(seed)
+        for _ in range(6):
+            asked = {"prompt": draw.choice(["ore", "iron and", ""]), "max_tokens": draw.randint(1, 20), "n": 2}
+            stream = draw.random() < 0.5
+            body = {"model": "forge", "seed": draw.randrange(99), "stream": stream, **asked}
+            with here.http.stream("POST", "/v1/completions", json=body) as answer:
+                if answer.status_code == 200 and draw.random() < 0.3:
+                    continue  # goes away
+                text = answer.read().decode()
+            if answer.status_code == 200:
+                lines = [line[6:] for line in text.splitlines() if line.startswith("data: {")] if stream else [text]
+                chunks = [json.loads(line) for line in lines]
+                done.extend(c["bloomery"] for each in chunks for c in each.get("choices", ()) if "bloomery" in c)
+            elif answer.status_code == 500:
+                assert "no member could answer" in text
+            else:
+                assert answer.status_code == 429, text
+
+    with forge(chosen, models, server={"slots": 2, "queue": 2}) as here:
+        threads = [threading.Thread(target=client, args=(here, seed)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for each in [*threads]:
+            each.join()
+        assert here.idle()
+        assert len(done) > 20
+        assert len({each["id"] for each in done}) == len(done)
+        for told in done:
+            assert told["route"][-1] == {
+                "member": told["member"],
+                "outcome": "answered",
+                "confidence": told["confidence"],
+            }
+            assert here.http.post("/v1/feedback", json={"id": told["id"], "score": 0.5}).status_code == 200
+        outcomes = here.outcomes()
+        assert sum(count for (_, outcome), count in outcomes.items() if outcome == "answered") >= len(done)
+        assert {"failed", "unsure", "answered"} <= {outcome for _, outcome in outcomes}

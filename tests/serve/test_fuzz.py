@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from support.cascades import card, cascade, table
+from support.writers import writer
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +33,7 @@ FIELDS = (
 )  # fmt: skip
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["tiny", "\ud800", "\0", "", "text", "user", 1e308, 5e-324, -0.0, 257, 256])
+    | st.sampled_from(["tiny", "forge", "\ud800", "\0", "", "text", "user", 1e308, 5e-324, -0.0, 257, 256])
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
@@ -43,8 +47,11 @@ MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sco
 
 
 @pytest.fixture(scope="module")
-def here(start: Callable[..., Any]) -> Iterator[Any]:
-    with start(max_body=20_000, context=64) as running:
+def here(start: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    members = {"vague": writer(), "ngram": table()}
+    made = card({"vague": {"confidence": 0.5}}, last={"ngram": 3}, routing="learned")
+    folder = tmp_path_factory.mktemp("votes")
+    with cascade(folder, made, members) as one, start(max_body=20_000, context=64, several=[one]) as running:
         yield running
 
 
@@ -65,9 +72,13 @@ def post(here: Any, path: str, body: bytes, kind: str = "application/json") -> h
     st.sampled_from(sorted(BASES)),
     st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1, max_size=3),
     st.sets(st.sampled_from(FIELDS), max_size=2),
+    st.randoms(use_true_random=False),
 )
-def test_fields_of_any_kind(here: Any, path: str, changes: dict[str, Any], without: set[str]) -> None:
-    asked = {name: value for name, value in copy.deepcopy(BASES[path]).items() if name not in without} | changes
+def test_fields_of_any_kind(
+    here: Any, path: str, changes: dict[str, Any], without: set[str], draw: random.Random
+) -> None:
+    base = copy.deepcopy(BASES[path]) | {"model": draw.choice(["tiny", "forge"])}
+    asked = {name: value for name, value in base.items() if name not in without} | changes
     answer = post(here, path, json.dumps(asked).encode())
     check(answer)
     if answer.status_code == 200 and asked.get("stream") in (True, 1, "true", "on", "yes", "1", "t", "y"):
@@ -124,6 +135,6 @@ def test_the_description_holds_under_schemathesis(here: Any) -> None:
 
         ask()
         asked.append((operation.method.upper(), operation.path))
-    assert ("POST", "/v1/completions") in asked
-    assert ("POST", "/v1/chat/completions") in asked
+    posted = {("POST", f"/v1/{path}") for path in ("completions", "chat/completions", "feedback")}
+    assert posted | {("DELETE", "/v1/feedback/{event}")} <= set(asked)
     assert here.idle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,6 +12,8 @@ import pytest
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.evaluate.sample import stream
 from bloomery.evaluate.sampling import Sampling
+from support.cascades import card, cascade, table
+from support.scorers import Uniform
 
 BYTES = BytesTokenizer()
 
@@ -76,6 +79,30 @@ def test_errors_are_the_clients_own(here: Any, client: openai.OpenAI) -> None:
         pytest.raises(openai.AuthenticationError),
     ):
         other.models.list()
+
+
+def test_what_a_cascade_tells_is_kept_and_can_be_voted_on(start: Callable[..., Any], tmp_path: Path) -> None:
+    made = card({"vague": {"confidence": 0.9}}, last={"ngram": 3})
+    with (
+        cascade(tmp_path, made, {"vague": Uniform(257), "ngram": table()}) as one,
+        start(several=[one]) as here,
+        openai.OpenAI(base_url=f"{here.url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        wishes: dict[str, Any] = {"model": "forge", "max_tokens": 5, "seed": 2}
+        whole = client.completions.create(prompt="the f", **wishes)
+        told: Any = whole.choices[0].model_extra
+        assert told["bloomery"]["member"] == "ngram"
+        assert [each["outcome"] for each in told["bloomery"]["route"]] == ["unsure", "answered"]
+        assert 0 < told["bloomery"]["confidence"] <= 1
+        messages: Any = [{"role": "user", "content": "ore?"}]
+        chat: Any = client.chat.completions.create(messages=messages, **wishes)
+        assert chat.choices[0].bloomery["member"] == "ngram"
+        last: Any = list(client.chat.completions.create(messages=messages, stream=True, **wishes))[-1]
+        assert last.choices[0].bloomery["member"] == "ngram"
+        for answer in (told["bloomery"]["id"], chat.choices[0].bloomery["id"], last.choices[0].bloomery["id"]):
+            vote = client.post("/feedback", body={"id": answer, "score": "good"}, cast_to=object)
+            assert vote["id"] == answer  # type: ignore[index]
+            client.delete(f"/feedback/{vote['event']}", cast_to=object)  # type: ignore[index]
 
 
 def test_a_stream_that_is_closed_ends_the_text(here: Any, client: openai.OpenAI) -> None:

@@ -1,19 +1,27 @@
 """A baseline has seen exactly the tokens that the model has read: no more, no fewer, each row once."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny import Trained, context, pretrain, settings
 
 from bloomery.data.mix import Batches
 from bloomery.data.prepared import Prepared
+from bloomery.engine.artifact import seal
+from bloomery.engine.discover import Catalogue
 from bloomery.evaluate.ngram import NGram
-from bloomery.stages.baselines import NGRAM_CARD, NGramBaseline, NGramSettings
+from bloomery.evaluate.ngram_cache import Cached, open_table
+from bloomery.plan.check import check
+from bloomery.plan.load import load as load_plan
+from bloomery.stages.baselines import NGRAM_CARD, KneserNeyBaseline, KneserNeySettings, NGramBaseline, NGramSettings
+from bloomery.stages.suites import Perplexity, PerplexitySettings
 from bloomery.stages.training import batches, next_reading, readings_before, tokens_read
 
 
@@ -68,3 +76,90 @@ def test_further_epochs_are_no_further_evidence(
     for table in tables:
         assert np.array_equal(table.document_logprobs(held_out), plain.document_logprobs(held_out))
     assert reader.batch_at(once).origins != reader.batch_at(0).origins
+
+
+def test_a_kneser_ney_model_of_the_same_order_is_the_same_table(
+    trained: Trained, data: Prepared, tmp_path: Path
+) -> None:
+    plain, fitted = (
+        kind.fit(config, tokens_read(trained.context, settings()), context(data, tmp_path / config.__class__.__name__))
+        for kind, config in (
+            (NGramBaseline(), NGramSettings(order=3)),
+            (KneserNeyBaseline(), KneserNeySettings(order=3)),
+        )
+    )
+    tables = [open_table(result.outputs["model"]) for result in (plain, fitted)]
+    text = np.array(data.part("corpus:val").tokens, dtype=np.int64)
+    assert np.array_equal(tables[0].document_logprobs(text), tables[1].document_logprobs(text))
+
+
+def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
+    trained: Trained, data: Prepared, tmp_path: Path
+) -> None:
+    asked = {"order": "tuned", "cutoffs": "tuned", "tune_on": "corpus:dev", "caches": {"windows": [20, 200]}}
+    config = KneserNeySettings.model_validate(asked)
+    ctx = context(data, tmp_path)
+    folder = KneserNeyBaseline().fit(config, tokens_read(trained.context, settings()), ctx).outputs["model"]
+    card = json.loads((folder / NGRAM_CARD).read_text())
+    losses = [trial["loss"] for trial in card["trials"]]
+    assert losses == sorted(losses)
+    assert (card["order"], card["cutoffs"]) == (card["trials"][0]["order"], card["trials"][0]["cutoffs"])
+    model = open_table(folder)
+    assert isinstance(model, Cached)
+    assert (model.order, model.windows, model.table.entries) == (card["order"], (20, 200), card["entries"])
+    end = data.tokenizer.end_of_document
+    part = data.part("corpus:dev")
+    streams = [np.concatenate(([end], part.document(n))).astype(np.int64) for n in range(part.documents)]
+    loss = -np.concatenate([model.table.document_logprobs(stream) for stream in streams]).mean()
+    assert loss == pytest.approx(losses[0], abs=1e-14)
+    judge = PerplexitySettings(data="corpus:val", context=32, normalised=1e-9)
+    result = Perplexity().run(judge, seal(folder, "cached", "model"), data.folder, device="cpu", threads=1)
+    held_out = data.part("corpus:val")
+    own = [np.concatenate(([end], held_out.document(n))).astype(np.int64) for n in range(held_out.documents)]
+    wanted = -np.concatenate([model.document_logprobs(stream) for stream in own]).mean()
+    assert result.measurements[0].value == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"order": 8}, "less than or equal to 7"),
+        ({"order": "tuned"}, "tune_on: corpus:dev"),
+        ({"caches": {}}, "tune_on: corpus:dev"),
+        ({"tune_on": "corpus:dev"}, "nothing to choose"),
+        ({"bytes": "1 MiB"}, "limits what is tuned"),
+        ({"cutoffs": [1, 1]}, "begin with 0"),
+        ({"cutoffs": [0, 2, 1]}, "never fall"),
+        ({"caches": {"windows": []}, "tune_on": "corpus:dev"}, "at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        KneserNeySettings.model_validate(asked)
+
+
+def test_no_suite_judges_what_a_baseline_is_tuned_on(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    for part, problems in (("corpus:dev", 0), ("corpus:val", 1), ("corpus:tune", 1)):
+        plan.write_text(TUNED.replace("PART", part))
+        found = check(load_plan(plan), Catalogue()).problems
+        assert len(found) == problems, found
+        if part == "corpus:val":
+            assert "the suite 'text' judges" in str(found[0])
+
+
+TUNED = """bloomery: 1
+name: tuned
+system: dense
+hypothesis: a model beats a tuned table
+variable: nothing
+seeds: [0]
+baselines: {kn: {kind: kneser_ney, order: tuned, tune_on: PART}}
+data: {tokenizer: {kind: bytes}, corpus: {source: stdlib}}
+suites: {text: {kind: perplexity, data: "corpus:val"}}
+stages:
+  - id: pretrain
+    kind: pretrain
+    config: {model: {layers: 1, width: 16, heads: 2}, tokens: 4096 tok, optimizer: {lr: 0.1}}
+    gate: [{metric: text/loss, relative_to: "baseline:kn", op: "<", value: 1.0}]
+"""

@@ -188,6 +188,17 @@ def test_evaluation_neither_changes_training_nor_is_forgotten(make_model, counti
     watched = run(make_model(), counting(), tmp_path / "b", config, evaluate=evaluate)
     assert steps == [5, 10, 12]
     assert watched.weights_hash == plain.weights_hash
+    steps.clear()
+    run(make_model(), counting(), tmp_path / "c", dataclasses.replace(config, evaluate_at=(0, 7)), evaluate=evaluate)
+    assert steps == [0, 5, 7, 10, 12]
+    steps.clear()
+    again = dataclasses.replace(CONFIG, evaluate_at=(0, 7, 9))
+    stop = iter(range(8))
+    run(
+        make_model(), counting(), tmp_path / "d", again, evaluate=evaluate, should_stop=lambda: next(stop, None) is None
+    )
+    run(make_model(), counting(), tmp_path / "d", again, evaluate=evaluate)
+    assert steps == [0, 7, 9, 12], "each once, resumed or not"
 
 
 def test_dropout_follows_seed_and_step(make_model, counting, tmp_path):

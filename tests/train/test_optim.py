@@ -34,6 +34,17 @@ def test_rates_follow_the_initial_scale_and_decay_does_not(make_model):
         assert strength == pytest.approx(rate * 0.5 / 16 if scale.decay else 0.0)
 
 
+def test_embeddings_can_be_slowed_alone(make_model):
+    model = make_model(tie_embeddings=False)
+    optimisers = Optimisers(model, OptimizerConfig(lr=0.1))
+    optimisers.set_factor(0.5, 0.2)
+    slowed = rates(optimisers, model)
+    optimisers.set_factor(0.5)
+    for name, (_, lr, strength) in rates(optimisers, model).items():
+        share = 0.2 if name in ("embedding", "head") else 1.0
+        assert slowed[name][1:] == (pytest.approx(lr * share), pytest.approx(strength * share))
+
+
 def test_absolute_rates_are_plain_adamw(make_model):
     model = make_model()
     found = rates(Optimisers(model, OptimizerConfig(lr=0.01, relative=False, weight_decay=0.2)), model)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloomery.errors import TrainingError
-from bloomery.train.schedule import ScheduleConfig, factor
+from bloomery.train.schedule import ScheduleConfig, embedding_factor, factor
 
 NAMES = ("wsd", "cosine", "linear", "constant", "warm_restart")
 
@@ -47,3 +47,11 @@ def test_known_points():
 def test_nonsense_is_refused(settings):
     with pytest.raises(TrainingError, match="schedule"):
         ScheduleConfig(**settings)
+
+
+def test_embeddings_that_begin_fitted_come_up_from_a_tenth():
+    config = ScheduleConfig("constant", warmup=0.0, embedding_warmup=0.2)
+    assert embedding_factor(config, 0, 100) == pytest.approx(0.1)
+    assert embedding_factor(config, 10, 100) == pytest.approx(0.55)
+    assert [embedding_factor(config, step, 100) for step in (20, 99)] == [1.0, 1.0]
+    assert embedding_factor(ScheduleConfig(), 0, 100) == 1.0

@@ -51,17 +51,17 @@ def serve(
     from bloomery.stages import models
     from bloomery.train.device import choose_device
 
-    listening = bound(host, port)
-    chosen = choose_device(device)
-    models.use_threads(threads or os.cpu_count() or 1)
-    served = [
-        Model(
-            name, models.load_model(folder, device=chosen.value), models.tokenizer_of(folder),
-            chat_template(folder / "tokenizer"),
-        )
-        for name, folder in zip(names, folders, strict=True)
-    ]  # fmt: skip
     with ExitStack() as held:
+        listening = held.enter_context(bound(host, port))
+        chosen = choose_device(device)
+        models.use_threads(threads or os.cpu_count() or 1)
+        served = [
+            Model(
+                name, models.load_model(folder, device=chosen.value), models.tokenizer_of(folder),
+                chat_template(folder / "tokenizer"),
+            )
+            for name, folder in zip(names, folders, strict=True)
+        ]  # fmt: skip
         several = open_cascades(cascades, root, feedback, device=chosen.value, held=held)
         if taken := next((each.name for each in several if each.name in names), None):
             raise BloomeryError("--cascade", f"'{taken}' is a run that is served too", "a name of its own")

@@ -1,4 +1,4 @@
-"""Finds what is installed: stage kinds, suites, codecs, baselines and systems; loads each only when it is used.
+"""Finds what is installed: stage kinds, inits, suites, codecs, baselines and systems; loads each only when it is used.
 
 Everything is named as "module:name" and imported lazily, so that listing costs nothing. Bundled systems are the
 folders of bloomery/systems; others come through the entry-point group `bloomery.systems`, each a System.
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from bloomery.engine.stage import BaselineKind, Codec, Stage, SuiteKind
+from bloomery.engine.stage import BaselineKind, Codec, InitKind, Stage, SuiteKind
 from bloomery.errors import PlanError, nearest
 
 KINDS = {
@@ -45,6 +45,7 @@ CODECS = {
 }
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
+    "kneser_ney": "bloomery.stages.baselines:KneserNeyBaseline",
 }
 
 
@@ -65,6 +66,8 @@ class System:
     codecs: Mapping[str, str] = field(default_factory=dict)
     """Under their own names, which no other codec may have: they are segments of metric names, a-z 0-9 _."""
     baselines: Mapping[str, str] = field(default_factory=dict)
+    inits: Mapping[str, str] = field(default_factory=dict)
+    """Ways to begin a model's weights (`init.kind`), under their own names, which no other init may have."""
 
 
 DENSE = System(
@@ -102,12 +105,21 @@ class Catalogue:
 
     @cached_property
     def _codecs(self) -> Mapping[str, Codec]:
-        targets = dict(CODECS)
+        return self._collect_unprefixed(CODECS, "codecs", "a codec")
+
+    @cached_property
+    def _inits(self) -> Mapping[str, InitKind]:
+        return self._collect_unprefixed({}, "inits", "an init")
+
+    def _collect_unprefixed(self, builtin: Mapping[str, str], what: str, one: str) -> Mapping[str, Any]:
+        """Found under their own names, in which no system stands."""
+        targets = dict(builtin)
         for system in self._systems.values():
-            for name, target in system.codecs.items():
+            offered: Mapping[str, str] = getattr(system, what)
+            for name, target in offered.items():
                 if name in targets or re.fullmatch(r"[a-z0-9_]+", name) is None:
                     expected = "a name of its own, of a-z 0-9 _"
-                    raise PlanError(f"the system '{system.name}'", f"brings a codec '{name}'", expected)
+                    raise PlanError(f"the system '{system.name}'", f"brings {one} '{name}'", expected)
                 targets[name] = target
         return {name: load(target)() for name, target in targets.items()}
 
@@ -138,6 +150,9 @@ class Catalogue:
     def codecs(self) -> Mapping[str, Codec]:
         return self._codecs
 
+    def inits(self) -> Mapping[str, InitKind]:
+        return self._inits
+
     def baselines(self) -> Mapping[str, type[BaseModel]]:
         return {name: kind.config_model() for name, kind in self._baselines.items()}
 
@@ -158,6 +173,9 @@ class Catalogue:
 
     def codec(self, name: str) -> Codec:
         return _get(self._codecs, name, "codec")
+
+    def init(self, name: str) -> InitKind:
+        return _get(self._inits, name, "init")
 
     def baseline(self, name: str) -> BaselineKind:
         return _get(self._baselines, name, "baseline kind")

@@ -186,6 +186,39 @@ class Codec(Protocol):
     def size(self, folder: Path) -> PackedSize: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an init leaves behind beside the weights that it has set."""
+
+    remembered: Mapping[str, Any]
+    """{name: tensor}: kept with the training state, and handed back to `look`."""
+    rival: Any = None
+    """The scorer that the weights were fitted to, which their first loss is measured against; None: there is none."""
+
+
+class InitKind(Protocol):
+    """How the weights of a new model begin, where not as its system draws them (`init.kind`)."""
+
+    def config_model(self) -> type[BaseModel]:
+        """Extends stages.settings.Init."""
+        ...
+
+    def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
+        """What `look` gives."""
+        ...
+
+    def flops(self, config: BaseModel, *, vocab: int, width: int) -> float: ...
+    def begin(self, config: BaseModel, model: Any, tokens: Iterator[Any], *, seed: int, end: int) -> Begun:
+        """Sets weights of the LanguageModel in place; a pure function of all that it is given. tokens: the batches that
+        the stage is going to learn from, and further ones only as the plan's `init.tokens` says; end: the id of
+        end_of_document."""
+        ...
+
+    def look(self, config: BaseModel, model: Any, remembered: Mapping[str, Any]) -> Mapping[str, float]:
+        """Measured on the way: how far the weights have come from where they began."""
+        ...
+
+
 class BaselineKind(Protocol):
     packable: bool
     """Whether what `fit` hands on is a model folder, which codecs can pack."""

@@ -29,14 +29,25 @@ from bloomery.model.layers import (
     FeedForward,
     Linear,
     LinearFactory,
+    Mixing,
+    MixingFactory,
     Positions,
     RMSNorm,
+    Shared,
+    Softmax,
     positions,
 )
 
 
 class Block(nn.Module):
-    def __init__(self, config: DenseConfig, make: LinearFactory, name: str, compute_dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: DenseConfig,
+        make: LinearFactory,
+        make_mixing: MixingFactory,
+        name: str,
+        compute_dtype: torch.dtype,
+    ) -> None:
         super().__init__()
         residual = 1.0 / math.sqrt(2 * config.layers)
         self.attention_norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
@@ -48,6 +59,7 @@ class Block(nn.Module):
             name=f"{name}.attention",
             residual=residual,
             compute_dtype=compute_dtype,
+            make_mixing=make_mixing,
         )
         self.feed_forward_norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
         self.feed_forward = FeedForward(
@@ -65,8 +77,8 @@ class Block(nn.Module):
 
     def linears(self) -> Iterator[tuple[str, BlockLinear]]:
         """(group, linear) of this block, in the order of the forward pass."""
-        for part in (self.attention.query, self.attention.key, self.attention.value, self.attention.output):
-            yield "attention", cast(BlockLinear, part)
+        for part in self.attention.linears():
+            yield "attention", part
         for part in (self.feed_forward.gate, self.feed_forward.up, self.feed_forward.down):
             yield "feed_forward", cast(BlockLinear, part)
 
@@ -74,7 +86,8 @@ class Block(nn.Module):
 class Transformer(LanguageModel):
     """A decoder of `config`'s shape over `vocab` ids, initialised from torch's current generator (or `generator`).
 
-    make_linear: makes every linear of the blocks; embedding, head and norms stay dense.
+    make_linear: makes every linear of the blocks; embedding, head and norms stay dense. make_mixing: how the blocks'
+    queries read values by keys. shared: an nn.Module of numbers that several linears are made from.
     Under `with torch.device("meta")` nothing is drawn: only shapes exist.
     """
 
@@ -86,15 +99,20 @@ class Transformer(LanguageModel):
         vocab: int,
         *,
         make_linear: LinearFactory = Linear,
+        make_mixing: MixingFactory = Softmax,
+        shared: Shared | None = None,
         compute_dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.config, self.vocab, self.compute_dtype = config, vocab, compute_dtype
         self.embedding = nn.Parameter(torch.empty(vocab, config.width))
+        self.shared = shared
         self.blocks = nn.ModuleList(
-            Block(config, make_linear, f"blocks.{layer}", compute_dtype) for layer in range(config.layers)
+            Block(config, make_linear, make_mixing, f"blocks.{layer}", compute_dtype) for layer in range(config.layers)
         )
+        if self._mixings()[0].recurrent:
+            self.sharing = "snapshot"
         self.norm = RMSNorm(config.width, config.norm_epsilon, compute_dtype)
         self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(vocab, config.width))
         initialise(self, generator)
@@ -122,7 +140,7 @@ class Transformer(LanguageModel):
                 x = block(x, where, state.layers[layer] if state is not None else None)
         hidden = self.norm(x)
         if state is not None:
-            state = Cache(state.layers, state.filled + tokens.shape[1])
+            state = Cache(state.layers, state.filled + tokens.shape[1], state.recurrent)
         return Output(hidden, self.project(hidden) if project else None, state)
 
     def project(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
@@ -132,25 +150,27 @@ class Transformer(LanguageModel):
         return self.embedding if self.head is None else self.head
 
     def initial_state(self, batch: int, length: int) -> Cache:
-        shape = (batch, self.config.kv_head_count, length, self.config.head_width)
-        device = self.embedding.device
-
-        def empty() -> Tensor:
-            return torch.zeros(shape, dtype=self.compute_dtype, device=device)
-
-        return Cache([(empty(), empty()) for _ in range(self.config.layers)])
+        mixings, device = self._mixings(), self.embedding.device
+        layers = [mixing.empty(batch, length, device=device) for mixing in mixings]
+        return Cache(layers, recurrent=mixings[0].recurrent)
 
     def fork(self, state: Cache, *, batch: int, keep: int, room: int) -> Cache:
         assert isinstance(state.filled, int)
-        assert keep <= state.filled
+        assert keep == state.filled if state.recurrent else keep <= state.filled
         copy = self.initial_state(batch, keep + room)
         for new, old in zip(copy.layers, state.layers, strict=True):
             for mine, theirs in zip(new, old, strict=True):
-                mine[:, :, :keep] = theirs[:, :, :keep]
-        return Cache(copy.layers, keep)
+                if state.recurrent:
+                    mine.copy_(theirs.expand_as(mine))
+                else:
+                    mine[:, :, :keep] = theirs[:, :, :keep]
+        return Cache(copy.layers, keep, state.recurrent)
 
     def rows(self, slots: int, length: int) -> CacheRows:
-        return CacheRows(self.initial_state(slots, length))
+        return CacheRows(self.initial_state(slots, length), length)
+
+    def _mixings(self) -> list[Mixing]:
+        return [cast(Block, block).attention.mixing for block in self.blocks]
 
     def scales(self) -> dict[str, Scale]:
         out = {"embedding": Scale("embedding", self.config.width**-0.5, decay=True, matrix=False)}
@@ -159,6 +179,8 @@ class Transformer(LanguageModel):
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
                 out[f"{name}.weight"] = Scale("norm", 1.0, decay=False, matrix=False)
+        if self.shared is not None:
+            out.update({f"shared.{local}": scale for local, scale in self.shared.scales().items()})
         names = {module: name for name, module in self.named_modules()}
         for block in self.blocks:
             for _, linear in cast(Block, block).linears():
@@ -174,6 +196,8 @@ class Transformer(LanguageModel):
         for block in self.blocks:
             for group, linear in cast(Block, block).linears():
                 groups[group].append(linear.tally())
+        if self.shared is not None:
+            groups["shared"].append(self.shared.tally())
         for module in self.modules():
             if isinstance(module, RMSNorm):
                 groups["norm"].append(Group(module.weight.numel(), module.weight.numel()))
@@ -186,7 +210,7 @@ class Transformer(LanguageModel):
 
 @torch.no_grad()
 def initialise(model: Transformer, generator: torch.Generator | None = None) -> None:
-    """All initialisation of the dense model. Order: embedding, blocks from the first, head.
+    """All initialisation of the dense model. Order: embedding, what is shared, blocks from the first, head.
 
     | tensor                              | distribution                                                     |
     |-------------------------------------|------------------------------------------------------------------|
@@ -199,6 +223,8 @@ def initialise(model: Transformer, generator: torch.Generator | None = None) -> 
     if model.embedding.is_meta:
         return
     model.embedding.normal_(0.0, model.config.width**-0.5, generator=generator)
+    if model.shared is not None:
+        model.shared.initialise(generator)
     for block in model.blocks:
         for _, linear in cast(Block, block).linears():
             linear.initialise(generator)

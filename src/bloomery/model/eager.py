@@ -64,7 +64,8 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor, out: Tensor) -> None:
 
 
 class CausalAttention(Function):
-    """softmax(q k^T + causal mask) v by blocks of queries. s query heads share a key head: q [g s t d], k, v [g t d].
+    """softmax(q k^T + causal mask) v by blocks of queries. s query heads share a key head: q [g s t d], k [g t d],
+    v [g t w].
 
     Only the square on the diagonal needs a mask. Softmax statistics are float32 inside torch's kernel for any input.
     With P the weights: dV = P^T dO, dS = P (dP - sum(dP P)), dP = dO V^T, dQ = dS K, dK = dS^T Q.
@@ -73,7 +74,7 @@ class CausalAttention(Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, block: int) -> Tensor:
         groups, shared, time, width = query.shape
-        out = torch.empty_like(query)
+        out = query.new_empty(groups, shared, time, value.shape[-1])
         kept = []
         for start in range(0, time, block):
             stop = min(start + block, time)
@@ -83,7 +84,7 @@ class CausalAttention(Function):
             bias = scores.new_full((rows, rows), float("-inf")).triu_(1)
             scores.view(groups, shared, rows, stop)[..., start:].add_(bias)
             weights = torch.softmax(scores, dim=-1)
-            out[:, :, start:stop] = torch.bmm(weights, value[:, :stop]).view(groups, shared, rows, width)
+            out[:, :, start:stop] = torch.bmm(weights, value[:, :stop]).view(groups, shared, rows, value.shape[-1])
             kept.append(weights)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.block = block
@@ -101,7 +102,7 @@ class CausalAttention(Function):
             start, stop = index * ctx.block, min((index + 1) * ctx.block, time)
             weights, rows, beta = kept[index], stop - start, 0 if index == len(kept) - 1 else 1
             part = query[:, :, start:stop].reshape(groups, shared * rows, width)
-            into_out = gradient[:, :, start:stop].reshape(groups, shared * rows, width)
+            into_out = gradient[:, :, start:stop].reshape(groups, shared * rows, value.shape[-1])
             slope = torch.bmm(into_out, value[:, :stop].transpose(1, 2))
             slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype)
             into_query[:, :, start:stop] = torch.bmm(slope, key[:, :stop]).view(groups, shared, rows, width)

@@ -5,13 +5,15 @@ statistics are at least float32. On CPU attention is two matrix products per blo
 at or before it), which is faster there than the fused kernel; on other devices it is torch's
 scaled_dot_product_attention.
 
-A `LinearFactory` makes every linear map of a block, so that a system can store weights in a way of its own.
+A `LinearFactory` makes every linear map of a block, so that a system can store weights in a way of its own; a
+`MixingFactory` makes what stands between queries, keys and values and the output map, Softmax unless told otherwise.
 Refuses nothing: shapes are checked by DenseConfig.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -28,11 +30,9 @@ QUERY_BLOCK = 128
 """Queries that attend together on CPU; measured best of 64, 128, 256 at 256 to 1024 tokens."""
 
 
-@runtime_checkable
-class BlockLinear(Protocol):
-    """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
+class Shared(Protocol):
+    """Numbers of a model's own. Must be an nn.Module."""
 
-    def __call__(self, x: Float[Tensor, "... i"], /) -> Float[Tensor, "... o"]: ...
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Draw its own parameters anew."""
         ...
@@ -47,6 +47,13 @@ class BlockLinear(Protocol):
 
 
 @runtime_checkable
+class BlockLinear(Shared, Protocol):
+    """A map from `inputs` to `outputs` features, however it is stored. Must be an nn.Module."""
+
+    def __call__(self, x: Float[Tensor, "... i"], /) -> Float[Tensor, "... o"]: ...
+
+
+@runtime_checkable
 class LinearFactory(Protocol):
     """Makes one linear of a block.
 
@@ -57,6 +64,43 @@ class LinearFactory(Protocol):
     def __call__(
         self, inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
     ) -> BlockLinear: ...
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """How queries read values by keys, and what is remembered of them. Must be an nn.Module."""
+
+    recurrent: bool
+    """What is remembered is as large for any number of tokens: it is copied whole, and cannot be cut back."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, "b t d"],
+        query: Float[Tensor, "b n t h"],
+        key: Float[Tensor, "b m t h"],
+        value: Float[Tensor, "b m t h"],
+        where: Positions,
+        cache: tuple[Tensor, Tensor] | None,
+        /,
+    ) -> Float[Tensor, "b t e"]:
+        """x: what query, key and value were made from. query is turned and divided by sqrt(h), key turned. cache: this
+        layer's part of a state, from `empty`, written in place. The result has its heads joined."""
+        ...
+
+    def empty(self, batch: int, length: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Nothing remembered yet, with room for `length` tokens; the first dimension is the batch."""
+        ...
+
+    def linears(self) -> Iterator[BlockLinear]:
+        """Those of its own, if any."""
+        ...
+
+
+@runtime_checkable
+class MixingFactory(Protocol):
+    """Makes the mixing of one block. name: `blocks.3.attention`."""
+
+    def __call__(self, width: int, heads: int, kv_heads: int, *, name: str, compute_dtype: torch.dtype) -> Mixing: ...
 
 
 class Linear(nn.Module):
@@ -186,19 +230,21 @@ def rotate(x: Float[Tensor, "b t n d"], where: Positions, scale: float = 1.0) ->
 def attend(
     query: Float[Tensor, "b n q d"],
     key: Float[Tensor, "b m k d"],
-    value: Float[Tensor, "b m k d"],
+    value: Float[Tensor, "b m k w"],
     where: Positions,
 ) -> Float[Tensor, "b q e"]:
     """Causal attention of the last q of k tokens. `query` is already divided by sqrt(d). n is a multiple of m:
-    query heads n*m..., share a key head (grouped-query attention). Heads are joined in the result."""
+    query heads n*m..., share a key head (grouped-query attention). Heads are joined in the result. Off the CPU the
+    fused kernels want values as wide as keys."""
     batch, heads, queries, width = query.shape
     plain = where.window is None and where.segments is None and where.rows is None
     causal = plain and queries == key.shape[2]
     if causal and by_hand(query):
         groups = batch * key.shape[1]
         stacked = query.reshape(groups, heads // key.shape[1], queries, width)
-        keys, values = key.reshape(groups, queries, width), value.reshape(groups, queries, width)
-        out = cast(Tensor, eager.CausalAttention.apply(stacked, keys, values, QUERY_BLOCK)).view(query.shape)
+        keys, values = key.reshape(groups, queries, width), value.reshape(groups, queries, value.shape[-1])
+        out = cast(Tensor, eager.CausalAttention.apply(stacked, keys, values, QUERY_BLOCK))
+        out = out.view(*query.shape[:-1], value.shape[-1])
     elif query.device.type == "cpu":
         out = _attend_in_blocks(query, key, value, where)
     else:
@@ -208,7 +254,7 @@ def attend(
         out = F.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, is_causal=causal, scale=1.0, enable_gqa=heads != key.shape[1]
         )
-    return out.transpose(1, 2).reshape(batch, queries, heads * width)
+    return out.transpose(1, 2).reshape(batch, queries, heads * value.shape[-1])
 
 
 def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, where: Positions) -> Tensor:
@@ -234,7 +280,7 @@ def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, where: Position
             scores = scores.masked_fill(~seen, -math.inf)
         weights = torch.softmax(scores, dim=-1, dtype=statistics).to(value.dtype)
         weights = weights.view(part.shape[0], part.shape[1], last_key - first_key)
-        blocks.append(torch.bmm(weights, values).view(batch, heads, stop - start, width))
+        blocks.append(torch.bmm(weights, values).view(batch, heads, stop - start, value.shape[-1]))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
 
@@ -260,6 +306,59 @@ def visible(
     return seen
 
 
+class Softmax(nn.Module):
+    """softmax(q k^T + mask) v, over keys and values that are remembered [b m length h]."""
+
+    recurrent = False
+
+    def __init__(self, width: int, heads: int, kv_heads: int, *, name: str, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.kv_heads, self.head_width, self.compute_dtype = kv_heads, width // heads, compute_dtype
+
+    def forward(
+        self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, where: Positions,
+        cache: tuple[Tensor, Tensor] | None,
+    ) -> Float[Tensor, "b t e"]:  # fmt: skip
+        return attend(query, *remember(cache, key, value, where), where)
+
+    def empty(self, batch: int, length: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+        widths = (self.head_width, self.head_width)
+        return no_keys(batch, self.kv_heads, length, widths, self.compute_dtype, device)
+
+    def linears(self) -> Iterator[BlockLinear]:
+        return iter(())
+
+
+def no_keys(
+    batch: int, kv_heads: int, length: int, widths: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of `widths` numbers each, to be written by `remember`."""
+    key, value = (torch.zeros(batch, kv_heads, length, width, dtype=dtype, device=device) for width in widths)
+    return key, value
+
+
+def remember(
+    cache: tuple[Tensor, Tensor] | None,
+    key: Float[Tensor, "b m t k"],
+    value: Float[Tensor, "b m t v"],
+    where: Positions,
+) -> tuple[Float[Tensor, "b m length k"], Float[Tensor, "b m length v"]]:
+    """Write new keys and values into the cache at `where.first` or `where.rows`; all there are so far."""
+    if cache is None:
+        return key, value
+    keys, values = cache
+    batch, _, time, _ = key.shape
+    if where.rows is None:
+        keys[:, :, where.first : where.first + time] = key
+        values[:, :, where.first : where.first + time] = value
+    else:
+        at = where.rows[:, None] + torch.arange(time, device=key.device)
+        row = torch.arange(batch, device=key.device)[:, None]
+        keys[row, :, at] = key.transpose(1, 2)
+        values[row, :, at] = value.transpose(1, 2)
+    return keys[:, :, : where.first + time], values[:, :, : where.first + time]
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention with rotary positions and an optional window."""
 
@@ -273,6 +372,7 @@ class Attention(nn.Module):
         name: str,
         residual: float,
         compute_dtype: torch.dtype,
+        make_mixing: MixingFactory = Softmax,
     ) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
@@ -287,28 +387,23 @@ class Attention(nn.Module):
         self.key = linear("key", kv_heads * self.head_width, 1.0)
         self.value = linear("value", kv_heads * self.head_width, 1.0)
         self.output = linear("output", width, residual)
+        self.mixing = make_mixing(width, heads, kv_heads, name=name, compute_dtype=compute_dtype)
 
     def forward(
         self, x: Float[Tensor, "b t d"], where: Positions, cache: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """cache: this layer's keys and values [b m length d], written in place at `where.first` or `where.rows`."""
+        """cache: this layer's part of a state, from its mixing's `empty`, written in place."""
         batch, time, _ = x.shape
         query = rotate(self.query(x).view(batch, time, self.heads, self.head_width), where, self.head_width**-0.5)
         key = rotate(self.key(x).view(batch, time, self.kv_heads, self.head_width), where)
         value = self.value(x).view(batch, time, self.kv_heads, self.head_width).transpose(1, 2)
         query, key = query.to(value.dtype), key.to(value.dtype)
-        if cache is not None:
-            keys, values = cache
-            if where.rows is None:
-                keys[:, :, where.first : where.first + time] = key
-                values[:, :, where.first : where.first + time] = value
-            else:
-                at = where.rows[:, None] + torch.arange(time, device=x.device)
-                row = torch.arange(batch, device=x.device)[:, None]
-                keys[row, :, at] = key.transpose(1, 2)
-                values[row, :, at] = value.transpose(1, 2)
-            key, value = keys[:, :, : where.first + time], values[:, :, : where.first + time]
-        return self.output(attend(query, key, value, where))
+        return self.output(self.mixing(x, query, key, value, where, cache))
+
+    def linears(self) -> Iterator[BlockLinear]:
+        """In the order in which they are drawn."""
+        yield from (cast(BlockLinear, part) for part in (self.query, self.key, self.value, self.output))
+        yield from self.mixing.linears()
 
 
 class FeedForward(nn.Module):

@@ -47,6 +47,7 @@ refusals: dict[str, str] = {}
 
 _loaded: dict[tuple[object, ...], ctypes.CDLL | str] = {}
 """{source and what of the environment matters: the library, or why there is none}."""
+_typed: dict[tuple[object, ...], set[str]] = {}
 _lock = threading.Lock()
 
 
@@ -79,9 +80,10 @@ def load(source: Path, functions: Mapping[str, Sequence[Any]]) -> ctypes.CDLL | 
         if isinstance(library, str):
             refusals[source.name] = library
             return None
-        for name, (result, *arguments) in functions.items():
+        for name in functions.keys() - _typed.setdefault(key, set()):
             function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
+            function.restype, *function.argtypes = functions[name]
+            _typed[key].add(name)
         return library
 
 

@@ -40,6 +40,7 @@ def check(look: Look) -> None:
         path = ("baselines", name)
         if look.offered((*path, "kind"), baseline.kind, look.catalogue.baselines(), "baseline kind"):
             look.typed(path, look.catalogue.baselines()[baseline.kind], _settings(look, "baselines", name, ("kind",)))
+        _tuned_on(look, name)
     for name in look.plan.inputs:
         _input(look, name)
     for placed in look.stages:
@@ -171,6 +172,18 @@ def _fitted_on(look: Look) -> None:
                     what = f"judges {part} for stage '{placed.id}', and stage '{fitted[part].id}' is fitted on it"
                     path: KeyPath = ("suites", name, key)
                     look.problem(path, what, "a part that no stage learns from", _another_split(look, part))
+
+
+def _tuned_on(look: Look, name: str) -> None:
+    """What a baseline's settings are chosen on exists, and no suite judges it."""
+    part, path = look.loaded.raw["baselines"][name].get("tune_on"), ("baselines", name, "tune_on")
+    if not isinstance(part, str):
+        return
+    _part(look, path, part)
+    for suite, spec in look.plan.suites.items():
+        if whole_name(part) in map(whole_name, spec.judged.values()):
+            what = f"the baseline '{name}' is tuned on {whole_name(part)}, which the suite '{suite}' judges"
+            look.problem(path, what, "a part that nothing judges", _another_split(look, whole_name(part)))
 
 
 def _another_split(look: Look, part: str) -> str:

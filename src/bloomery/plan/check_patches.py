@@ -159,8 +159,8 @@ def _try_config(look: Look, target: Placed, config: Mapping[str, Any], at: KeyPa
 
 
 def _shortened(error: BloomeryError, at: KeyPath) -> str:
-    """The hint for a dotted path: with the keys before the wrong one."""
-    if not error.hint.startswith("did you mean '"):
+    """The hint for a dotted path: with the keys before the wrong one, where it is a key that is wrong."""
+    if not error.hint.startswith("did you mean '") or not error.found.startswith("unknown key"):
         return error.hint
     name = error.hint.split("'")[1]
     parts = str(at[-1]).split(".")

@@ -1,19 +1,22 @@
 """Baselines: rivals fitted on exactly the tokens that the judged model has read.
 
 What is read again in a later epoch counts once: it is no more evidence, and doubled counts would spoil the discounts.
+Order, cutoffs and the weights of caches may be chosen on a part of their own (`tune_on`), which no suite may judge.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, StageResult
 from bloomery.plan.schema import Frozen
+from bloomery.plan.units import Bytes
 
 if TYPE_CHECKING:
     from bloomery.data.mix import Batch
@@ -42,7 +45,7 @@ class NGramBaseline:
         assert ctx.data is not None
         tokenizer = Prepared.open(ctx.data).tokenizer
         end = tokenizer.end_of_document
-        table = NGram.fit(_distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
+        table = NGram.fit(distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
         folder = ctx.workdir / "model"
         folder.mkdir(parents=True, exist_ok=True)
         table.save(folder)
@@ -51,7 +54,97 @@ class NGramBaseline:
         return StageResult(outputs={"model": folder})
 
 
-def _distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
+class Caches(Frozen):
+    """What the document itself has said lately, beside what the table knows (evaluate.ngram_cache)."""
+
+    windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(500, 5000), min_length=1, max_length=3)
+    """In tokens: how far back each group of caches looks."""
+    longest_history: int = Field(default=3, ge=0, le=6)
+    """A window has one cache for each history of 0 to so many tokens."""
+
+
+class KneserNeySettings(Frozen):
+    order: Annotated[int, Field(ge=2, le=7)] | Literal["tuned"] = 5
+    """tuned: the best of 2 to 7."""
+    cutoffs: tuple[Annotated[int, Field(ge=0)], ...] | Literal["tuned"] = ()
+    """For each order from one on, the last holding for all above: an n-gram read at most so often is left out, and its
+    probability goes to the shorter histories. `[0, 0, 1]` leaves out what was read once, from trigrams on."""
+    caches: Caches | None = None
+    """`{}` for two windows of 500 and 5000 tokens; the weights are found on `tune_on`."""
+    tune_on: str | None = None
+    """The part that order, cutoffs and the caches' weights are chosen on: `corpus:dev`."""
+    bytes: Bytes | None = None
+    """What is tuned keeps to this size, in memory as `tally` counts it."""
+
+    @property
+    def tuned(self) -> bool:
+        return "tuned" in (self.order, self.cutoffs)
+
+    @model_validator(mode="after")
+    def _fits(self) -> KneserNeySettings:
+        if self.cutoffs != "tuned" and [0, *self.cutoffs[1:]] != sorted(self.cutoffs or (0,)):
+            raise ValueError("cutoffs begin with 0, for single tokens, and never fall")
+        if (self.tuned or self.caches) and self.tune_on is None:
+            raise ValueError("what is tuned, and the weights of caches, need a part of their own: tune_on: corpus:dev")
+        if self.tune_on is not None and not (self.tuned or self.caches):
+            raise ValueError("`tune_on` with nothing to choose: order: tuned, cutoffs: tuned or caches: {}")
+        if self.bytes is not None and not self.tuned:
+            raise ValueError("`bytes` limits what is tuned: order: tuned or cutoffs: tuned")
+        return self
+
+
+class KneserNeyBaseline:
+    """Modified Kneser-Ney (evaluate.ngram) of the distinct rows, tuned and with caches where that is asked for."""
+
+    packable = False
+
+    def config_model(self) -> type[BaseModel]:
+        return KneserNeySettings
+
+    def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
+        import numpy as np
+
+        from bloomery.data.prepared import Prepared
+        from bloomery.evaluate.ngram import HIGHEST_ORDER, NGram
+        from bloomery.evaluate.ngram_cache import Cached
+        from bloomery.evaluate.ngram_counts import Counts
+        from bloomery.evaluate.ngram_tuning import LOWEST_ORDER, tune
+
+        assert isinstance(config, KneserNeySettings)
+        assert ctx.data is not None
+        prepared = Prepared.open(ctx.data)
+        end = prepared.tokenizer.end_of_document
+        orders = range(LOWEST_ORDER, HIGHEST_ORDER + 1) if config.order == "tuned" else (config.order,)
+        counts = Counts.of(distinct(tokens), order=max(orders), vocab=ctx.vocab, end_of_document=end)
+        part = prepared.part(config.tune_on) if config.tune_on else None
+        held_out = [] if part is None else [part.document(number) for number in range(part.documents)]
+        documents = [np.concatenate(([end], document)).astype(np.int64) for document in held_out]
+        cutoffs = None if config.cutoffs == "tuned" else config.cutoffs
+        card: dict[str, Any] = {"vocab": ctx.vocab}
+        if config.tuned:
+            table, trials = tune(counts, documents, orders=orders, cutoffs=cutoffs, most_bytes=config.bytes)
+            card |= {"trials": [asdict(one) for one in trials]}
+            cutoffs = trials[0].cutoffs
+        else:
+            table = NGram.of(counts, cutoffs or ())
+        model: NGram | Cached = table
+        if config.caches is not None:
+            longest = config.caches.longest_history
+            model = Cached.fit(table, documents, windows=config.caches.windows, longest=longest)
+        folder = ctx.workdir / "model"
+        model.save(folder)
+        prepared.tokenizer.save(folder / "tokenizer")
+        card |= {
+            "order": table.order,
+            "cutoffs": cutoffs,
+            "entries": table.entries,
+            "caches": config.caches is not None,
+        }
+        write_atomically(folder / NGRAM_CARD, json.dumps(card).encode())
+        return StageResult(outputs={"model": folder})
+
+
+def distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches without rows that came before, in whatever order and shift; rows of unknown origin stay."""
     from bloomery.data.mix import Batch
 

@@ -22,7 +22,7 @@ from bloomery.engine.artifact import SEAL, digest_of, write_atomically
 from bloomery.errors import ArtifactError, PlanError, Problems
 from bloomery.evaluate.cascade.card import CARD, Card
 from bloomery.evaluate.cascade.routing import Relevance, packets_of
-from bloomery.plan.problems import translate, where
+from bloomery.plan.problems import show, translate, where
 from bloomery.plan.yaml_text import KeyPath, Parsed, decode, parse
 from bloomery.stages.baselines import NGRAM_CARD
 
@@ -59,6 +59,8 @@ def read_cascade(path: Path) -> Declared:
         expected = f"a cascade: a YAML file, or a folder with {CARD}"
         raise PlanError(str(path), f"cannot be read: {error.strerror or error}", expected) from None
     parsed = parse(decode(content, str(file)), str(file))
+    if not isinstance(parsed.value, dict):
+        raise PlanError(str(file), f"found {show(parsed.value)}", "a mapping of keys to values: cascade, name, members")
     try:
         return Declared(Card.model_validate(parsed.value), file, parsed)
     except ValidationError as error:
@@ -160,4 +162,5 @@ def _text(declared: Declared, name: str, path: KeyPath) -> str:
     try:
         return declared.beside(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(declared.place(*path), f"'{name}' cannot be read: {error}", "a text file in UTF-8") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise PlanError(declared.place(*path), f"'{name}' cannot be read: {reason}", "a text file in UTF-8") from None

@@ -93,7 +93,7 @@ class Finetune:
             model = models.load_model(given, device=ctx.device, precision=precision).train()
         cost = training_cost(config, settings, ctx.vocab)
         freeze(model, config.freeze)
-        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, tuning.Tuning(ctx, config))
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, tuning=tuning.Tuning(ctx, config))
         models.save(ctx.workdir / "model", model, settings, precision, tokenizer)
         return StageResult(
             outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bloomery.data.prepared import Prepared
     from bloomery.data.tokenizer import Tokenizer
     from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.ngram_cache import Cached
 
 SLACK = 8
 OWN_EXAMPLES = 4000
@@ -149,12 +150,12 @@ def _by_category(items: Sequence[Item]) -> dict[str, list[Item]]:
 def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
     """(prompt, most tokens) -> what the model, table of counts or cascade in this folder writes at temperature 0."""
     from bloomery.evaluate.cascade.card import CARD
-    from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.ngram_cache import open_table
     from bloomery.evaluate.sample import generate
     from bloomery.stages import models
 
     if (folder / NGRAM_CARD).exists():
-        table = NGram.load(folder)
+        table = open_table(folder)
         return lambda prompt, most: likeliest(table, tokenizer, prompt, most)
     if (folder / CARD).exists():
         return _cascade(folder, device)
@@ -186,18 +187,18 @@ def _cascade(folder: Path, device: str) -> Callable[[str, int], str]:
     return write
 
 
-def likeliest(table: NGram, tokenizer: Tokenizer, prompt: str, most: int) -> str:
-    """What a table of counts writes, always the likeliest token. It knows no more than its last `order - 1` tokens."""
-    import torch
-
-    tokens = [tokenizer.end_of_document, *map(int, tokenizer.encode(prompt))]
-    start = len(tokens)
-    while len(tokens) < start + most:
-        token = int(table.logprobs(torch.tensor([tokens[-table.order :]]))[0, -1].argmax())
+def likeliest(table: NGram | Cached, tokenizer: Tokenizer, prompt: str, most: int) -> str:
+    """What a table of counts writes, always the likeliest token."""
+    stream, written = table.stream(), list[int]()
+    for token in (tokenizer.end_of_document, *map(int, tokenizer.encode(prompt))):
+        stream.push(token)
+    while len(written) < most:
+        token = int(stream.probabilities().argmax())
         if token == tokenizer.end_of_document:
             break
-        tokens.append(token)
-    return tokenizer.decode(tokens[start:])
+        written.append(token)
+        stream.push(token)
+    return tokenizer.decode(written)
 
 
 def _longest(items: Sequence[Item], tokenizer: Tokenizer) -> int:

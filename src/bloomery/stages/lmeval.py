@@ -113,10 +113,10 @@ class LmEval:
         folder = None if config.hub else _folder(config.folder)
         models.use_threads(threads)
         if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram import NGram
+            from bloomery.evaluate.ngram_cache import open_table
 
             assert data is not None
-            scorer, tokenizer = NGram.load(model.path), Prepared.open(data).tokenizer
+            scorer, tokenizer = open_table(model.path), Prepared.open(data).tokenizer
         else:
             scorer, tokenizer = models.load_model(model.path, device=device), models.tokenizer_of(model.path)
         outcomes, usage = lmeval.run(

@@ -6,18 +6,21 @@ Outputs `model` (weights) and `state` (weights, optimiser, step: what `from: che
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
-from bloomery.stages import training
-from bloomery.stages.settings import ModelSettings, Training, architecture, misfit, other_optimizer
+from bloomery.stages import starting, training
+from bloomery.stages.settings import Init, InitSettings, ModelSettings, Training, architecture, misfit, other_optimizer
 
 
 class Settings(Training):
     model: ModelSettings
+    init: InitSettings = Init()
+    """How its weights begin."""
 
 
 class Pretrain:
@@ -25,7 +28,8 @@ class Pretrain:
         return Settings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        return training.METRICS
+        assert isinstance(config, Settings)
+        return {**training.METRICS, **starting.metrics(config.init, config.steps)}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
         return {"model": "model", "state": "state"}
@@ -50,7 +54,8 @@ class Pretrain:
         from bloomery.stages.pricing import training_cost
 
         assert isinstance(config, Settings)
-        return training_cost(config, config.model, vocab)
+        cost = training_cost(config, config.model, vocab)
+        return replace(cost, flops=cost.flops + starting.flops(config.init, vocab=vocab, width=config.model["width"]))
 
     def twin(
         self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
@@ -72,11 +77,12 @@ class Pretrain:
 
     def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
         assert isinstance(config, Settings)
-        return training.tokens_read(ctx, config)
+        return training.tokens_read(ctx, config, config.init.tokens)
 
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.data.prepared import Prepared
         from bloomery.stages import models
+        from bloomery.stages.pricing import training_cost
 
         assert isinstance(config, Settings)
         assert ctx.data is not None
@@ -84,8 +90,9 @@ class Pretrain:
         precision = ctx.precision if config.precision == "auto" else config.precision
         with training.memory_named(config, ctx.device, building=f"the model of the {ctx.who}"):
             model = models.build(config.model, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
-        cost = self.cost(config, system=ctx.system, vocab=ctx.vocab)
-        hashes = training.train(ctx, config, model, cost.flops / cost.tokens)
+        start = starting.begin(ctx, config, config.init, model)
+        cost = training_cost(config, config.model, ctx.vocab)
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, start=start)
         tokenizer = Prepared.open(ctx.data).tokenizer
         models.save(ctx.workdir / "model", model, config.model, precision, tokenizer)
         return StageResult(

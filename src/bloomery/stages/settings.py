@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, model_validator
 
 from bloomery.engine.discover import catalogue, load
 from bloomery.errors import nearest
@@ -101,6 +101,41 @@ class Optimizer(Frozen):
     """The largest norm of the gradient; `null`: no limit."""
     relative: bool = True
     """Multiply every rate by its tensor's deviation at initialisation."""
+
+
+class Init(Frozen):
+    """How the weights of a new model begin; a kind that a system brings has further keys of its own."""
+
+    kind: str = "random"
+    """random: as the model's system draws them. Others are brought by systems."""
+    embedding_lr: float = Field(default=1.0, gt=0)
+    """Multiplies the rate of embedding and head."""
+    warmup: Share = 0.0
+    """The share of the stage over which that rate rises from a tenth of itself, on top of the schedule."""
+    tokens: Tokens | None = None
+    """How many tokens an init may count; without it those that the stage trains on. More are read on from there, count
+    as read by the model, and are more than a control without them has seen."""
+
+
+def _init(value: Any) -> Init:
+    if isinstance(value, Init):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("a mapping of keys is expected")
+    name, known = value.get("kind", "random"), catalogue.inits()
+    if name != "random" and name not in known:
+        raise ValueError(f"no installed system brings an init '{name}'; {nearest(str(name), ['random', *known])}")
+    if name == "random" and value.get("tokens") is not None:
+        raise ValueError("a random start counts no tokens")
+    model = Init if name == "random" else known[name].config_model()
+    assert issubclass(model, Init)
+    for key in value:
+        if key not in model.model_fields:
+            raise ValueError(f"unknown key '{key}' of init {name}; {nearest(key, model.model_fields)}")
+    return model.model_validate(value)
+
+
+InitSettings = Annotated[SerializeAsAny[Init], BeforeValidator(_init)]
 
 
 def other_optimizer(before: Training, after: Training) -> str:

@@ -58,9 +58,9 @@ class Perplexity:
         assert data is not None
         models.use_threads(threads)
         if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram import NGram
+            from bloomery.evaluate.ngram_cache import open_table
 
-            scorer = NGram.load(model.path)
+            scorer = open_table(model.path)
         else:
             scorer = models.load_model(model.path, device=device)
             models.check_tokenizer(model.path, Prepared.open(data).tokenizer)

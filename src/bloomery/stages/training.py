@@ -15,10 +15,11 @@ from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, Stopped
 from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted
-from bloomery.stages.settings import Training
+from bloomery.stages.settings import Init, Training
 
 if TYPE_CHECKING:
     from bloomery.model.interface import LanguageModel
+    from bloomery.stages.starting import Start
     from bloomery.stages.tuning import Served, Tuning
     from bloomery.train.loop import FitConfig
 
@@ -75,12 +76,15 @@ def train(
     config: Training,
     model: LanguageModel,
     flops_per_token: float,
+    *,
+    start: Start | None = None,
     tuning: Tuning | None = None,
+    looks: bool = True,
 ) -> dict[str, str]:
     """Train `model` in place, looking at held-out text on the way; leaves `state` in the workdir.
 
-    tuning: what a stage reads that reads by category. Returns the sha256 of weights and optimiser. Raises Stopped,
-    after saving, when the engine asks for it.
+    start: how its weights began. tuning: what a stage reads that reads by category. looks: whether there is held-out
+    text to look at. Returns the sha256 of weights and optimiser. Raises Stopped, after saving, when the engine asks.
     """
     from bloomery.data.prepared import Prepared
     from bloomery.evaluate.perplexity import perplexity
@@ -88,9 +92,11 @@ def train(
 
     assert ctx.data is not None
     prepared = Prepared.open(ctx.data)
-    validation = prepared.part(config.validation_part)
+    validation = prepared.part(config.validation_part) if looks else None
 
     def look(model: LanguageModel, step: int) -> None:
+        if validation is None:
+            return
         result = perplexity(
             model,
             validation,
@@ -103,6 +109,8 @@ def train(
         ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
         ctx.measure("val/perplexity", result.perplexity, n=count, **at(step))
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
+        if start is not None:
+            start.look(model, step, result.loss, lambda name, value: ctx.measure(name, value, **at(step)))
         if tuning is not None:
             tuning.looked(result, at(step))
 
@@ -122,7 +130,7 @@ def train(
         result = fit(
             model,
             batches(ctx, reading) if tuning is None else tuning.batches,
-            fit_config(ctx, config),
+            fit_config(ctx, config, start),
             checkpoint=ctx.checkpoint,
             device=ctx.device,
             initial_state=begins_from(ctx),
@@ -144,6 +152,8 @@ def train(
     if result.stopped:
         raise Stopped
     shutil.copytree(result.checkpoint, ctx.workdir / "state", dirs_exist_ok=True)
+    if start is not None:
+        start.keep(ctx.checkpoint, ctx.workdir / "state")
     if tuning is not None:
         readings[-1] = tuning.reading
     written = json.dumps([asdict(one) for one in readings], indent=1)
@@ -194,15 +204,17 @@ def begins_from(ctx: StageContext) -> Path | None:
     return ctx.inputs["state"].path if "state" in ctx.inputs else None
 
 
-def tokens_read(ctx: StageContext, config: Training) -> Iterator[Any]:
+def tokens_read(ctx: StageContext, config: Training, init: int | None = None) -> Iterator[Any]:
     """Every batch that the model has read, earlier attempts that it went on from included.
 
-    Of a stage that has ended by its own record: what it added on its way is told by nothing else."""
+    Of a stage that has ended by its own record: what it added on its way is told by nothing else. init: tokens that
+    its init has counted, where those are more than it was trained on."""
     record = ctx.workdir / "state"
     ended = (record / READINGS).is_file()
     for reading in readings_in(record) if ended else (*readings_before(ctx), next_reading(ctx, config)):
         reader = batches(ctx, reading)
-        for step in range(reading.steps):
+        further = (init or 0) // (reading.batch * reading.context) if reading.first_step == 0 else 0
+        for step in range(max(reading.steps, further)):
             yield reader.batch_at(step)
 
 
@@ -244,29 +256,40 @@ def batches(ctx: StageContext, reading: Reading) -> Served:
     return Served(Material(ctx, reading.data, reading.formats), reading, ctx.seed)
 
 
-def fit_config(ctx: StageContext, config: Training) -> FitConfig:
+def fit_config(ctx: StageContext, config: Training, start: Start | None = None) -> FitConfig:
     from bloomery.train.loop import FitConfig
     from bloomery.train.optim import OptimizerConfig
     from bloomery.train.schedule import ScheduleConfig
 
     optimizer, schedule = config.optimizer, config.schedule
+    init = Init() if start is None else start.settings
+    embedding_lr = optimizer.embedding_lr
+    if init.embedding_lr != 1.0:
+        embedding_lr = init.embedding_lr * (optimizer.lr if embedding_lr is None else embedding_lr)
     return FitConfig(
         steps=config.steps,
         accumulate=config.accumulate,
         optimizer=OptimizerConfig(
             name=optimizer.name,
             lr=optimizer.lr,
-            embedding_lr=optimizer.embedding_lr,
+            embedding_lr=embedding_lr,
             gain_lr=optimizer.gain_lr,
             weight_decay=optimizer.weight_decay,
             betas=(optimizer.beta1, optimizer.beta2),
             epsilon=optimizer.epsilon,
             relative=optimizer.relative,
         ),
-        schedule=ScheduleConfig(name=schedule.name, warmup=schedule.warmup, decay=schedule.decay, floor=schedule.floor),
+        schedule=ScheduleConfig(
+            name=schedule.name,
+            warmup=schedule.warmup,
+            decay=schedule.decay,
+            floor=schedule.floor,
+            embedding_warmup=init.warmup,
+        ),
         clip=optimizer.clip or 0.0,
         compile=config.compile,
         activation_checkpointing=config.activation_checkpointing,
+        evaluate_at=() if start is None else start.probes,
         evaluate_every=math.ceil(config.steps * config.validation.every) or 1,
         checkpoint_every_seconds=float(config.checkpoint_every),
         seed=ctx.seed,

@@ -27,7 +27,7 @@ from bloomery.train.device import matmul_peak, reproducibly
 from bloomery.train.objectives import IGNORE, TokenBatch, summed_loss, valid_targets
 from bloomery.train.optim import Optimisers, OptimizerConfig
 from bloomery.train.parallel import World, world
-from bloomery.train.schedule import ScheduleConfig, factor
+from bloomery.train.schedule import ScheduleConfig, embedding_factor, factor
 from bloomery.train.state import TrainState, capture, hash_optimiser, hash_weights, reseed, restore_weights
 
 POINTS = 100
@@ -66,6 +66,8 @@ class FitConfig:
     activation_checkpointing: bool = False
     evaluate_every: int = 0
     """Steps between evaluations; 0: only at the end. The last step is always evaluated."""
+    evaluate_at: tuple[int, ...] = ()
+    """Steps done after which to evaluate too; 0: before the first."""
     checkpoint_every_seconds: float = 20.0
     seed: int = 0
     threads: int | None = None
@@ -131,7 +133,7 @@ def fit(
 
 def train_step(
     model: LanguageModel, forward: Forward, batch: TokenBatch, optimisers: Optimisers, config: FitConfig,
-    lr_factor: float, where: World, step: int,
+    lr_factor: float, where: World, step: int, embedding_factor: float = 1.0,
 ) -> tuple[float, float, int]:  # fmt: skip
     """One update; returns (mean token loss in nats, gradient norm before clipping, valid tokens of all processes).
 
@@ -155,7 +157,7 @@ def train_step(
     watch.check_finite(step, loss, gradient_norm, model)
     if config.clip and gradient_norm > config.clip:
         torch._foreach_mul_(gradients, config.clip / gradient_norm)
-    optimisers.set_factor(lr_factor)
+    optimisers.set_factor(lr_factor, embedding_factor)
     optimisers.step()
     optimisers.zero_grad()
     return loss, gradient_norm, count
@@ -180,7 +182,7 @@ class _Run:
         if shape[0] % config.accumulate:
             raise TrainingError("accumulate", f"{config.accumulate} does not divide the batch of {shape[0]}")
         settings = dataclasses.asdict(config)
-        for free in ("checkpoint_every_seconds", "evaluate_every", "threads"):
+        for free in ("checkpoint_every_seconds", "evaluate_every", "evaluate_at", "threads"):
             del settings[free]
         self.signature = {**settings, "world": self.world.size, "batch": list(shape),
                           "compute_dtype": str(model.compute_dtype), **signature}  # fmt: skip
@@ -219,7 +221,8 @@ class _Run:
         config, every = self.config, max(1, self.config.steps // POINTS)
         shown = saved = time.perf_counter()
         save_seconds = 0.0
-        if evaluate is not None and self.step == config.steps:  # killed after the last save, before anyone was told
+        # At the last step already: killed after the last save, before anyone was told.
+        if evaluate is not None and (self.step == config.steps or (self.step == 0 and 0 in config.evaluate_at)):
             self._evaluate(evaluate, on_look)
         self.model.train()
         while self.step < config.steps:
@@ -231,8 +234,9 @@ class _Run:
             rate = factor(config.schedule, self.step, config.steps)
             batch = on_device(self.batches.batch_at(self.step), self.device)
             loss, norm, count = train_step(
-                self.model, self.forward, batch, self.optimisers, config, rate, self.world, self.step + 1
-            )
+                self.model, self.forward, batch, self.optimisers, config, rate, self.world, self.step + 1,
+                embedding_factor(config.schedule, self.step, config.steps),
+            )  # fmt: skip
             now = time.perf_counter()
             self.step, self.tokens, self.seconds = self.step + 1, self.tokens + count, self.seconds + now - begun
             self.losses.append(loss)
@@ -244,7 +248,7 @@ class _Run:
             if now - shown > 0.2 or self.step == config.steps:
                 on_progress(step=self.step, steps=config.steps, tokens=self.tokens, loss=loss, tokens_per_second=speed)
                 shown = now
-            due = config.evaluate_every and self.step % config.evaluate_every == 0
+            due = self.step in config.evaluate_at or (config.evaluate_every and self.step % config.evaluate_every == 0)
             if evaluate is not None and (due or self.step == config.steps):
                 self._evaluate(evaluate, on_look)
             if time.perf_counter() - saved > max(config.checkpoint_every_seconds, save_seconds / SAVE_SHARE):
@@ -258,7 +262,8 @@ class _Run:
     def _evaluate(
         self, evaluate: Callable[[LanguageModel, int], None], on_look: Callable[[int, Mapping[str, float]], None]
     ) -> None:
-        on_look(self.step, self._watched())
+        if self.losses:
+            on_look(self.step, self._watched())
         self.model.eval()
         evaluate(self.model, self.step)
         self.model.train()

@@ -25,6 +25,8 @@ from bloomery.errors import TrainingError, nearest
 from bloomery.model.interface import LanguageModel, Scale
 
 DECAY_SCALE = 1.0 / 16.0
+EMBEDDINGS = ("embedding", "head")
+"""The groups that `embedding_lr` and the warm-up of embeddings are about."""
 SHAPE_RATE = "match_rms_adamw"
 """Muon's update is scaled to the root mean square of AdamW's, so that one rate serves both (Liu et al. 2025)."""
 
@@ -64,6 +66,7 @@ class _Kind:
     """Parameters that share these share one torch group."""
 
     muon: bool
+    embedding: bool
     lr: float
     weight_decay: float
 
@@ -96,17 +99,19 @@ class Optimisers:
         decay = config.weight_decay if scale.decay else 0.0
         if config.relative:
             decay *= DECAY_SCALE / scale.initial_scale
-        return _Kind(config.name == "muon" and scale.matrix and parameter.ndim == 2, lr, decay)
+        muon = config.name == "muon" and scale.matrix and parameter.ndim == 2
+        return _Kind(muon, scale.group in EMBEDDINGS, lr, decay)
 
     def _group(self, kind: _Kind, names: list[str]) -> dict[str, Any]:
         parameters = [self.parameters[name] for name in names]
-        return {"params": parameters, "lr": kind.lr, "weight_decay": kind.weight_decay, "full_lr": kind.lr}
+        return {"params": parameters, "lr": kind.lr, "weight_decay": kind.weight_decay, "full_lr": kind.lr,
+                "embedding": kind.embedding}  # fmt: skip
 
-    def set_factor(self, factor: float) -> None:
-        """Scale every group's rate; the decay follows."""
+    def set_factor(self, factor: float, embedding: float = 1.0) -> None:
+        """Scale every group's rate, that of embedding and head by `embedding` too; the decay follows."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = group["full_lr"] * factor
+                group["lr"] = group["full_lr"] * factor * (embedding if group["embedding"] else 1.0)
 
     def step(self) -> None:
         for optimiser in self.optimisers:

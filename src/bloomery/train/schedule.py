@@ -6,6 +6,8 @@ warm-up: linear to 1 over the first `warmup` of the steps. Then
   cosine        floor + (1 - floor) (1 + cos(pi x)) / 2  (Loshchilov and Hutter 2017)
   wsd           1, and down to `floor` linearly over the last `decay` of the steps (Hu et al. 2024)
   warm_restart  cosine, but its warm-up begins at `floor`: for going on from the end of another run
+
+Embeddings that begin fitted have a warm-up of their own on top of it: `embedding_factor`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 
 from bloomery.errors import TrainingError, nearest
 
+EMBEDDING_BEGIN = 0.1
+"""Where the further factor on embedding and head begins."""
 NAMES = ("wsd", "cosine", "linear", "constant", "warm_restart")
 
 
@@ -28,11 +32,13 @@ class ScheduleConfig:
     """wsd only: share of all steps, at the end."""
     floor: float = 0.05
     """The factor at the last step."""
+    embedding_warmup: float = 0.0
+    """Share of all steps over which embedding and head come up to their whole rate; 0: at once."""
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise TrainingError("schedule.name", f"'{self.name}'", ", ".join(NAMES), nearest(self.name, NAMES))
-        for key in ("warmup", "decay", "floor"):
+        for key in ("warmup", "decay", "floor", "embedding_warmup"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise TrainingError(f"schedule.{key}", str(getattr(self, key)), "a share from 0 to 1")
         if self.name == "wsd" and self.warmup + self.decay > 1.0:
@@ -54,3 +60,9 @@ def factor(config: ScheduleConfig, step: int, steps: int) -> float:
     past = (step - warm + 1) / max(steps - warm, 1)
     shape = 1.0 - past if config.name == "linear" else (1.0 + math.cos(math.pi * past)) / 2
     return config.floor + (1.0 - config.floor) * shape
+
+
+def embedding_factor(config: ScheduleConfig, step: int, steps: int) -> float:
+    """A further factor on embedding and head: from EMBEDDING_BEGIN in a straight line to 1 over `embedding_warmup`."""
+    warm = round(config.embedding_warmup * steps)
+    return 1.0 if step >= warm else EMBEDDING_BEGIN + (1.0 - EMBEDDING_BEGIN) * step / warm

@@ -19,6 +19,7 @@ from bloomery.model.twin import solve
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.config import Basis, HarmonicConfig
 from bloomery.systems.harmonic.model import build
+from bloomery.train.optim import Optimisers, OptimizerConfig
 from support.scoring import VOCAB, requests, score_one
 
 BASES = get_args(Basis)
@@ -39,6 +40,7 @@ def configs(draw: st.DrawFn, basis: Basis) -> HarmonicConfig:
             tie_embeddings=draw(st.booleans()),
             compression=draw(st.floats(1, 5)),
             basis=basis,
+            frozen=draw(st.booleans()),
             blocks=draw(st.integers(1, 16)),
         )
     except ValidationError:
@@ -111,6 +113,39 @@ def test_learns(basis: Basis) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("basis", ["sine", "monarch"])
+def test_frozen_linears_stay_as_drawn_while_the_rest_learns(basis: Basis) -> None:
+    shape = HarmonicConfig(layers=2, width=32, heads=2, compression=4, basis=basis, frozen=True)
+    torch.manual_seed(0)
+    model, tokens = build(shape, 17), torch.arange(68).view(4, 17) * 3 % 17
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimisers = Optimisers(model, OptimizerConfig(lr=0.1, weight_decay=0.1))
+    for _ in range(10):
+        logits = model(tokens[:, :-1]).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimisers.step()
+        optimisers.zero_grad()
+    linears = {name for name in before if ".attention." in name or ".feed_forward." in name}
+    assert {name for name, value in model.named_parameters() if torch.equal(value, before[name])} == linears
+    free = build(shape.model_copy(update={"frozen": False}), 17)
+    assert model.tally().total("frozen") == sum(before[name].numel() for name in linears)
+    assert free.tally().total("frozen") == 0
+
+
+def test_frozen_linears_hand_on_the_same_gradient() -> None:
+    torch.manual_seed(0)
+    free = build(SMALL, 50)
+    held = build(SMALL.model_copy(update={"frozen": True}), 50)
+    held.load_state_dict(free.state_dict())
+    tokens = torch.randint(0, 50, (2, 9))
+    for model in (free, held):
+        model(tokens).logits.square().sum().backward()
+    for name, parameter in held.named_parameters():
+        assert (parameter.grad is None) is not parameter.requires_grad
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, free.get_parameter(name).grad)
 
 
 def test_the_same_generator_gives_the_same_model() -> None:

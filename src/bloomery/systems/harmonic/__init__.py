@@ -1,6 +1,6 @@
-"""Harmonic: linear weights generated from few sine components, W = diag(gain) sin(omega U V).
+"""Harmonic: linear weights generated from few components of a basis, by default W = diag(gain) sin(omega U V).
 
-Refuses other bases than `sine` for now. The form is that of Ji et al., ICLR 2025 (arXiv 2403.19243).
+Bases are in bases/, how many numbers each stores in sizes.py, and what is measured of them in README.md.
 """
 
 from bloomery.engine.discover import System
@@ -17,5 +17,9 @@ SYSTEM = System(
         "gap_extraction": "bloomery.systems.harmonic.gap_extraction:kind",
         "packets": "bloomery.systems.harmonic.specialists:Packets",
         "cascade": "bloomery.systems.harmonic.cascade:Cascade",
+        "k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend",
+        "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
+        "to_l3": "bloomery.systems.harmonic.to_level:ToL3",
     },
+    inits={"k0": "bloomery.systems.harmonic.k0:K0"},
 )

@@ -14,6 +14,7 @@ Memory falls, compute does not: a generated matrix is multiplied as one, and cos
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bloomery.measure import Group
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.metric import Metric
 
 
 class HarmonicLinear(nn.Module, ABC):
@@ -52,17 +54,59 @@ class HarmonicLinear(nn.Module, ABC):
         Group `centres`: where components lie (coordinates, centres, widths, frequencies, phases); all else is linear
         in W and of group `gain` or `factor`."""
 
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """Set the parameters so that W is near `weight`, float64, in the metric: every basis can (from_dense.py)."""
+        raise NotImplementedError(f"{type(self).__name__} has no fit of its own")
+
     def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * self.inputs * self.outputs)
+        return counted(self, 2.0 * self.inputs * self.outputs)
+
+
+def counted(module: nn.Module, flops_per_token: float) -> Group:
+    """Its numbers, and how many of them are not trained."""
+    stored = sum(parameter.numel() for parameter in module.parameters())
+    frozen = sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+    return Group(stored, stored, frozen=frozen, flops_per_token=flops_per_token)
 
 
 class Factorised(HarmonicLinear):
-    """Applied factor by factor: compute falls with the numbers stored."""
+    """Applied factor by factor: compute falls with the numbers stored.
+
+    One vector in bfloat16 on a CPU, without gradients, goes through a fused kernel, which is 1.7 to 9 times faster than
+    two calls of torch from a width of 256 to one of 4096. Its sums between the factors are float32: it differs by
+    bfloat16's rounding. Its packed copy of the factors lives until one of them is written to, or a pass with gradients
+    begins.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
+        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
+        self._kernel: Callable[[Tensor], Tensor] | None = None
+        self._kernel_for: tuple[object, ...] = ()
+
+    @abstractmethod
+    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x W^T by torch; x in the compute dtype."""
+
+    @abstractmethod
+    def pack(self) -> Callable[[Tensor], Tensor] | None:
+        """[i] -> [o] in float32 by a kernel; None where there is none."""
+
+    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        """x of any dtype; the result is in the compute dtype."""
+        x = x.to(self.compute_dtype)
+        if not torch.compiler.is_compiling():
+            if torch.is_grad_enabled():
+                self._kernel, self._kernel_for = None, ()
+            elif x.numel() == self.inputs and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+                state = tuple((p.data_ptr(), p._version) for p in self.parameters())
+                if state != self._kernel_for:
+                    self._kernel, self._kernel_for = self.pack(), state
+                if self._kernel is not None:
+                    return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
+        return self.product(x)
 
     def tally(self) -> Group:
-        stored = sum(parameter.numel() for parameter in self.parameters())
-        return Group(stored=stored, active=stored, flops_per_token=2.0 * stored)
+        return counted(self, 2.0 * sum(parameter.numel() for parameter in self.parameters()))
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
@@ -103,16 +147,18 @@ class RecomputedProduct(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         inputs, *factors = ctx.saved_tensors
         rows = output_gradient.reshape(-1, output_gradient.shape[-1])
-        weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(factors[0].dtype)
-        weight, gradients = ctx.generator.again(weight_gradient, *factors)
+        gradients: tuple[Tensor | None, ...]
+        if any(ctx.needs_input_grad[2:]):
+            weight_gradient = torch.mm(rows.t(), inputs.reshape(-1, inputs.shape[-1])).to(factors[0].dtype)
+            weight, gradients = ctx.generator.again(weight_gradient, *factors)
+        else:
+            weight, gradients = ctx.generator.generate(*factors), (None,) * len(factors)
         input_gradient = torch.mm(rows, weight.to(inputs.dtype)).view(inputs.shape) if ctx.needs_input_grad[0] else None
         return input_gradient, None, *gradients
 
 
 class Generated(HarmonicLinear):
-    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without.
-
-    The parameters are the generator's factors, in the order in which they are assigned."""
+    """Multiplied as a matrix that is made anew in every pass with gradients, and kept between passes without."""
 
     cached: Tensor | None
     """The generated matrix between calls without gradients; no part of the state."""
@@ -132,17 +178,25 @@ class Generated(HarmonicLinear):
             if not torch.is_grad_enabled():
                 return F.linear(x, self._cached_weight())
             self.cached = None  # training changes the weights at once: do not hold a dense copy of them meanwhile
-        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.parameters()))
+        return cast(Tensor, RecomputedProduct.apply(x, self.generator, *self.factors()))
+
+    def stored(self) -> tuple[Tensor, ...]:
+        """All that the matrix is made from: here its parameters."""
+        return tuple(self.parameters())
+
+    def factors(self) -> tuple[Tensor, ...]:
+        """The generator's: here what is stored, in the order in which it was assigned."""
+        return self.stored()
 
     @torch.no_grad()
     def weight(self) -> Float[Tensor, "o i"]:
         """The generated matrix in the compute dtype: the same bits as forward and backward use."""
-        return self.generator.generate(*self.parameters()).to(self.compute_dtype)
+        return self.generator.generate(*self.factors()).to(self.compute_dtype)
 
     def _cached_weight(self) -> Float[Tensor, "o i"]:
         """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
         (its address or device moves), or a forward pass with gradients begins."""
-        versions = ((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        versions = ((p.data_ptr(), p._version, p.device) for p in self.stored())
         state = (self.compute_dtype, self.generator, *versions)
         if self.cached is None or state != self._cached_for:
             self.cached, self._cached_for = self.weight(), state

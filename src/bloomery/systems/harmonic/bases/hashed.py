@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.layers import Generated, Generator
+from bloomery.systems.harmonic.metric import Metric
 
 LOW = 0xFFFFFFFF
 
@@ -70,6 +71,14 @@ class HashedLinear(Generated):
     def scales(self) -> dict[str, Scale]:
         scale = self.initial_gain / math.sqrt(self.inputs)
         return {"value": Scale("factor", scale, decay=True, matrix=False)}
+
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """Least squares: each value the mean of its entries, weighted by the variances of their inputs."""
+        place, sign = places(self.outputs, self.inputs, self.value.numel(), weight)
+        weights = metric.variances(self.inputs).repeat(self.outputs)
+        into = torch.zeros(self.value.numel(), dtype=torch.float64)
+        total = into.index_add(0, place, weights * sign * weight.reshape(-1))
+        self.value.copy_(total / into.index_add(0, place, weights).clamp_min(1e-300))
 
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, values={self.value.numel()}"

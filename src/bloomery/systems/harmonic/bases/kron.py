@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.bases.lowrank import truncated
 from bloomery.systems.harmonic.layers import Generated, Generator
+from bloomery.systems.harmonic.metric import Metric
 from bloomery.systems.harmonic.sizes import halves
 
 
@@ -69,6 +71,12 @@ class KronLinear(Generated):
             "left": Scale("factor", 1.0 / math.sqrt(columns), decay=True, matrix=False),
             "right": Scale("factor", self.initial_gain / math.sqrt(rest * self.terms), decay=True, matrix=False),
         }
+
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """The nearest sum of so many Kronecker products; a covariance is not looked at, as it has no such form."""
+        left, right = truncated(rearrange(weight, self.left.shape[1:], self.right.shape[1:]), self.terms)
+        self.left.copy_(left.t().reshape(self.left.shape))
+        self.right.copy_(right.reshape(self.right.shape))
 
     def extra_repr(self) -> str:
         (p, q), (r, s) = self.left.shape[1:], self.right.shape[1:]

@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.kernels.factorised import LowRankDecode, library
 from bloomery.systems.harmonic.layers import Factorised
+from bloomery.systems.harmonic.metric import Metric
 
 
 class LowRankLinear(Factorised):
@@ -31,10 +33,11 @@ class LowRankLinear(Factorised):
         for name, scale in self.scales().items():
             self.get_parameter(name).normal_(0.0, scale.initial_scale, generator=generator)
 
-    def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        """x of any dtype; the result is in the compute dtype."""
-        dtype = self.compute_dtype
-        return F.linear(F.linear(x.to(dtype), self.in_factor.to(dtype)), self.out_factor.to(dtype))
+    def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        return F.linear(F.linear(x, self.in_factor.to(x.dtype)), self.out_factor.to(x.dtype))
+
+    def pack(self) -> LowRankDecode | None:
+        return LowRankDecode.pack(self.out_factor, self.in_factor) if library() else None
 
     def scales(self) -> dict[str, Scale]:
         return {
@@ -42,5 +45,18 @@ class LowRankLinear(Factorised):
             "in_factor": Scale("factor", 1.0 / math.sqrt(self.inputs), decay=True, matrix=True),
         }
 
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """The nearest matrix of this rank (Eckart and Young 1936), its singular values divided evenly."""
+        left, right = truncated(metric.apply(weight), self.rank)
+        self.out_factor.copy_(left)
+        self.in_factor.copy_(metric.undo(right))
+
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, rank={self.rank}"
+
+
+def truncated(matrix: Float[Tensor, "... o i"], rank: int) -> tuple[Float[Tensor, "... o r"], Float[Tensor, "... r i"]]:
+    """Two factors whose product is the nearest matrix of this rank."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    roots = values[..., :rank].sqrt()
+    return left[..., :rank] * roots[..., None, :], roots[..., :, None] * right[..., :rank, :]

@@ -59,3 +59,7 @@ class RowCosLinear(RowLinear):
     def place(self, generator: torch.Generator | None) -> None:
         cast(nn.Parameter, self.frequency).uniform_(0.0, self.inputs / 2, generator=generator)
         cast(nn.Parameter, self.phase).uniform_(0.0, TURN, generator=generator)
+
+    def dictionary(self) -> dict[str, Tensor]:
+        """The frequencies of the discrete Fourier transform: without a covariance they are orthogonal."""
+        return {"frequency": torch.arange(self.inputs // 2 + 1).double()}

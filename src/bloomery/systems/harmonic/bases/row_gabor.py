@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bloomery.systems.harmonic.bases.row_cos import TURN
 from bloomery.systems.harmonic.bases.row_gauss import LOG_WIDTH_SCALE, Gaussians, bell
-from bloomery.systems.harmonic.bases.rows import Atoms, AtomWidth, RowLinear, initial_width
+from bloomery.systems.harmonic.bases.rows import WIDTHS, Atoms, AtomWidth, RowLinear, grid, initial_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +76,9 @@ class RowGaborLinear(RowLinear):
         cast(nn.Parameter, self.log_width).zero_()
         cast(nn.Parameter, self.frequency).uniform_(0.0, 0.5, generator=generator)
         cast(nn.Parameter, self.phase).uniform_(0.0, TURN, generator=generator)
+
+    def dictionary(self) -> dict[str, Tensor]:
+        """Four widths and four frequencies at every index."""
+        return grid(centre=torch.arange(self.inputs).double() / self.unit,
+                    log_width=(torch.tensor(WIDTHS[1:5]).double() / self.unit).log(),
+                    frequency=torch.tensor([0.0, 0.125, 0.25, 0.375]).double())  # fmt: skip

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bloomery.systems.harmonic.bases.rows import Atoms, AtomWidth, RowLinear, initial_width
+from bloomery.systems.harmonic.bases.rows import WIDTHS, Atoms, AtomWidth, RowLinear, grid, initial_width
 
 LOG_WIDTH_SCALE = 0.3
 
@@ -74,3 +74,8 @@ class RowGaussLinear(RowLinear):
     def place(self, generator: torch.Generator | None) -> None:
         cast(nn.Parameter, self.centre).uniform_(-0.5 / self.unit, (self.inputs - 0.5) / self.unit, generator=generator)
         cast(nn.Parameter, self.log_width).zero_()
+
+    def dictionary(self) -> dict[str, Tensor]:
+        """Six widths at every index."""
+        return grid(centre=torch.arange(self.inputs).double() / self.unit,
+                    log_width=(torch.tensor(WIDTHS).double() / self.unit).log())  # fmt: skip

@@ -22,12 +22,23 @@ from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.layers import Generated, Generator
+from bloomery.systems.harmonic.metric import Metric
+from bloomery.systems.harmonic.pursuit import pursue
 
 NARROW = 0.7
 """Index steps."""
 WIDE = 0.5
 """Of the K-th part of a row."""
 AtomWidth = Literal["narrow", "wide"]
+
+
+WIDTHS = (0.5, 0.7, 1.4, 2.8, 5.6, 11.2)
+"""Of a fit's dictionary, index steps."""
+
+
+def grid(**axes: Tensor) -> dict[str, Float[Tensor, " d"]]:
+    """Every combination."""
+    return dict(zip(axes, (part.flatten() for part in torch.meshgrid(*axes.values(), indexing="ij")), strict=True))
 
 
 def initial_width(setting: AtomWidth, inputs: int, atoms: int) -> float:
@@ -78,6 +89,7 @@ class RowLinear(Generated):
         *, atoms: int, gain: float, compute_dtype: torch.dtype,
     ) -> None:  # fmt: skip
         super().__init__(inputs, outputs, generator, gain=gain, compute_dtype=compute_dtype)
+        self.generator: Atoms = generator
         self.atoms, self.scales_of_places = atoms, dict(scales_of_places)
         self.amplitude = nn.Parameter(torch.empty(outputs, atoms))
         for name in scales_of_places:
@@ -93,6 +105,25 @@ class RowLinear(Generated):
         self.amplitude.normal_(0.0, self.initial_gain / math.sqrt(self.atoms), generator=generator)
         rows = self.generator.generate(*self.parameters())
         self.amplitude.mul_(self.initial_gain / torch.linalg.vector_norm(rows, dim=1, keepdim=True))
+
+    @abstractmethod
+    def dictionary(self) -> Mapping[str, Float[Tensor, " d"]]:
+        """Places that a fit may choose among, float64; `phase` is left out, where there is one: a fit turns freely."""
+
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """Matching pursuit over the dictionary. a cos + b sin is one atom of amplitude |(a, b)|, phase atan2(-b, a)."""
+        places = dict(self.dictionary())
+        turns = [0.0, -math.pi / 2] if "phase" in self.scales_of_places else [None]
+        ends = [{} if turn is None else {"phase": torch.full_like(next(iter(places.values())), turn)} for turn in turns]
+        atoms = torch.stack([self.generator.atom(*(places | end).values()) for end in ends], dim=1)
+        chosen, found = pursue(metric.apply(weight), metric.apply(atoms), self.atoms)
+        amplitude = found[..., 0]
+        if "phase" in self.scales_of_places:
+            amplitude = torch.linalg.vector_norm(found, dim=2)
+            self.get_parameter("phase").copy_(torch.atan2(-found[..., 1], found[..., 0]))
+        self.amplitude.copy_(amplitude)
+        for name, grid in places.items():
+            self.get_parameter(name).copy_(grid[chosen])
 
     def scales(self) -> dict[str, Scale]:
         amplitude = Scale("factor", self.initial_gain / math.sqrt(self.atoms), decay=True, matrix=False)

@@ -17,7 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.bases.lowrank import truncated
 from bloomery.systems.harmonic.layers import Generated, Generator
+from bloomery.systems.harmonic.metric import Metric
+
+LARGEST_PHASE = 0.6
+"""Of a matrix fitted to a dense one, at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,18 @@ class SineLinear(Generated):
             "in_coordinates": Scale("centres", 1.0 / math.sqrt(self.rank), decay=False, matrix=False),
             "gain": Scale("gain", self.gain_scale, decay=False, matrix=False),
         }
+
+    def fit(self, weight: Float[Tensor, "o i"], metric: Metric) -> None:
+        """The low-rank fit, its rows scaled into the nearly linear part of the sine: |phase| <= LARGEST_PHASE, where a
+        sine misses its argument by at most a sixth of the phase's square. Coordinates beyond the rank of `weight` stay
+        as they are on one side and are zero on the other."""
+        left, right = truncated(metric.apply(weight), self.rank)
+        right, found = metric.undo(right), left.shape[1]
+        gain = (left @ right).abs().amax(1).clamp_min(1e-300) / LARGEST_PHASE
+        balance = right.square().mean().sqrt().clamp_min(1e-300) * math.sqrt(self.rank)
+        self.gain.copy_(gain)
+        self.out_coordinates.zero_()[:, :found] = left / gain[:, None] / self.omega * balance
+        self.in_coordinates[:found] = right / balance
 
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, rank={self.rank}, omega={self.omega:g}"

@@ -1,0 +1,59 @@
+"""The file of an n-gram table, `ngram.npz`: arrays without pickle, written whole or not at all. Refuses damage.
+
+It carries a sha256 over the names and contents of its arrays: the checksums of a zip file do not tell that one of its
+members is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloomery.errors import ArtifactError
+
+FILE = "ngram.npz"
+DIGEST = "digest"
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raises ArtifactError where the folder cannot be written to."""
+    temporary = folder / f".{FILE}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays, **{DIGEST: _digest(arrays)})  # pyright: ignore[reportArgumentType]
+        os.replace(temporary, folder / FILE)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ArtifactError(str(folder), f"cannot be written: {error.strerror or error}") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Raises ArtifactError where the file is missing or damaged."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored}
+        digest = arrays.pop(DIGEST)
+    except FileNotFoundError:
+        raise ArtifactError(str(path), "does not exist", "a saved n-gram table", "fit it again") from None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ArtifactError(str(path), f"damaged ({error})", hint="fit it again") from None
+    if not np.array_equal(digest, _digest(arrays)):
+        raise ArtifactError(str(path), "damaged (its content is not what was written)", hint="fit it again")
+    return arrays
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    hasher = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        hasher.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(hasher.digest(), dtype=np.uint8)

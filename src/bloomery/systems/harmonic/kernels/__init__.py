@@ -1,0 +1,14 @@
+"""Fast paths of the harmonic bases, each beside the plain torch that it equals.
+
+| file           | what it does                                                         | C source     |
+|----------------|----------------------------------------------------------------------|--------------|
+| factorised.py  | low-rank and Monarch decoding, two stages in one call                | factorised.c |
+| scale_space.py | rows of Gaussians as look-ups in the blurred input, with gradients   |              |
+| rows.py        | decoding with such rows, and with narrow ones as four taps an atom   | rows.c       |
+| sine.py        | the sine basis' matrix: phase, sine and gain in one pass             | sine.c       |
+| on_gpu.py      | low-rank, Monarch and sine decoding in Triton, never run on a GPU    |              |
+
+They take plain tensors and know no layer. Weights of atoms generated per product lose to a stored matrix everywhere
+(spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch gives
+the same results.
+"""
