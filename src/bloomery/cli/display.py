@@ -121,9 +121,11 @@ class Display:
 
     def _facts(self, event: Event) -> str:
         """Loss, speed, time left of this cell and of all planned ones, and the budget where it is capped."""
-        left = (event["steps"] - event["step"]) * event["tokens"] / max(event["step"], 1)
-        left /= max(event["tokens_per_second"], 1e-9)
-        facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s, {left:.0f} s left"
+        facts = "asking"
+        if "tokens" in event:  # else a stage that learns nothing
+            left = (event["steps"] - event["step"]) * event["tokens"] / max(event["step"], 1)
+            left /= max(event["tokens_per_second"], 1e-9)
+            facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s, {left:.0f} s left"
         facts += self._left(", ")
         if self._cap:
             facts += f", budget {time.monotonic() - self._began:.0f}/{self._cap:.0f} s"

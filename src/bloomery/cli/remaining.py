@@ -38,7 +38,7 @@ class Remaining:
                 self._reopen(stage)
             case "cell_started":
                 self._now = None
-            case "progress" if event.get("steps"):
+            case "progress" if event.get("steps") and "tokens" in event:
                 speed = event.get("tokens_per_second") or 0.0
                 self._now = (place, event["step"] / event["steps"], event["tokens"] / speed if speed else 0.0)
             case "cell_finished":

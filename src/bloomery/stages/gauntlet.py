@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.intervals import items_interval, paired_interval
 from bloomery.engine.stage import SuiteResult
-from bloomery.errors import DataError
+from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.gauntlet.item import CATEGORIES, Item
 from bloomery.measure import Emitted, Items, Measurement
 from bloomery.plan.cast import BASELINE
@@ -148,7 +148,8 @@ def _by_category(items: Sequence[Item]) -> dict[str, list[Item]]:
 
 
 def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
-    """(prompt, most tokens) -> what the model in this folder, or its table of counts, writes at temperature 0."""
+    """(prompt, most tokens) -> what the model, table of counts or cascade in this folder writes at temperature 0."""
+    from bloomery.evaluate.cascade.card import CARD
     from bloomery.evaluate.ngram_cache import open_table
     from bloomery.evaluate.sample import generate
     from bloomery.stages import models
@@ -156,9 +157,34 @@ def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, i
     if (folder / NGRAM_CARD).exists():
         table = open_table(folder)
         return lambda prompt, most: likeliest(table, tokenizer, prompt, most)
+    if (folder / CARD).exists():
+        return _cascade(folder, device)
     network = models.load_model(folder, device=device)
     models.check_tokenizer(folder, tokenizer)
     return lambda prompt, most: generate(network, tokenizer, prompt, max_tokens=most, temperature=0)
+
+
+def _cascade(folder: Path, device: str) -> Callable[[str, int], str]:
+    """By its own routes, before any vote; members have their own tokenizers."""
+    from bloomery.evaluate.cascade.answering import answer
+    from bloomery.evaluate.cascade.routing import CONNECTIONS, route, words_of
+    from bloomery.evaluate.sampling import Sampling
+    from bloomery.stages.cascades import member_folders, open_cascade, read_cascade
+
+    def elsewhere(name: object) -> Path:
+        raise ArtifactError(str(folder), "a member lies elsewhere", "a cascade that a stage wrote, with its members")
+
+    declared = read_cascade(folder)
+    card = declared.card
+    readers, relevance = open_cascade(declared, member_folders(declared, elsewhere, elsewhere), device=device)
+    weights = {name: [0.0] * CONNECTIONS for name in card.names}
+
+    def write(prompt: str, most: int) -> str:
+        order = route(card, relevance, words_of(prompt), weights)
+        sampling = Sampling(max_tokens=most, temperature=0.0, logprobs=0)
+        return answer(card, readers, order, prompt, sampling).text
+
+    return write
 
 
 def likeliest(table: NGram | Cached, tokenizer: Tokenizer, prompt: str, most: int) -> str:

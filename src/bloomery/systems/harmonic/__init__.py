@@ -12,6 +12,11 @@ SYSTEM = System(
     config="bloomery.systems.harmonic.config:HarmonicConfig",
     build="bloomery.systems.harmonic.model:build",
     kinds={
+        "self_play": "bloomery.systems.harmonic.self_play:kind",
+        "capture": "bloomery.systems.harmonic.capture:kind",
+        "gap_extraction": "bloomery.systems.harmonic.gap_extraction:kind",
+        "packets": "bloomery.systems.harmonic.specialists:Packets",
+        "cascade": "bloomery.systems.harmonic.cascade:Cascade",
         "k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend",
         "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
         "to_l3": "bloomery.systems.harmonic.to_level:ToL3",

@@ -1,0 +1,153 @@
+"""Packets of documents, and which of K specialists each of them belongs to. Pure; no model.
+
+A packet is what one file says: all documents whose names begin alike up to `::`. It goes to the specialist whose
+packets share most of what is rare in it,
+
+    score(s, p) = sum of idf(w) * share of s's packets that hold w, over w in p  /  sum of idf(w) over w in p
+
+(inverse document frequency: Sparck Jones 1972). K packets that share least with each other begin the specialists
+(farthest first: Gonzalez 1985); the rest follow in their order, to specialists that hold less than their room, ROOM
+times an even share. Ties go to the lower number. A query is routed as a cascade does it (evaluate/cascade/routing.py):
+to the specialist with the one packet that holds most of its words, weighted by idf.
+
+Packets can be added. The idf is that of the first packets and is kept, every packet stays where it is, and `grown` says
+which specialists have more than before: those are to be trained again. Refuses fewer packets than specialists, and a
+packet that is there already with another text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bloomery.errors import DataError
+from bloomery.evaluate.cascade.routing import Relevance, Words, words_of
+
+ROOM = 1.5
+
+
+def gathered(documents: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """{packet: its text} of (name, text) documents, in the order in which packets begin."""
+    packets: dict[str, list[str]] = {}
+    for name, text in documents:
+        packets.setdefault(packet_of(name), []).append(text)
+    return {name: "\n\n".join(texts) for name, texts in packets.items()}
+
+
+def packet_of(document: str) -> str:
+    return document.partition("::")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What each specialist holds."""
+
+    specialists: int
+    places: Mapping[str, int]
+    """{packet: specialist}, in the order in which they came."""
+    words: Mapping[str, Words]
+    idf: Mapping[str, float]
+    unheard: float
+    """The idf of a word that stood in none of the first packets."""
+
+    def weight(self, word: str) -> float:
+        return self.idf.get(word, self.unheard)
+
+    def held_by(self, specialist: int) -> tuple[str, ...]:
+        return tuple(packet for packet, place in self.places.items() if place == specialist)
+
+    def added(self, packets: Mapping[str, str]) -> Shelf:
+        """With further packets, each where it belongs. Raises DataError for a packet that has changed."""
+        places, words = dict(self.places), dict(self.words)
+        holdings = _holdings(self)
+        for name, text in packets.items():
+            new = words_of(text)
+            if name in places:
+                if words[name] != new:
+                    raise DataError(f"the packet {name}", "has another text than before", "a packet of another name")
+                continue
+            place = _best(new, holdings, self.weight)
+            places[name], words[name] = place, new
+            holdings[place].append(new)
+        return Shelf(self.specialists, places, words, self.idf, self.unheard)
+
+    def grown(self, before: Shelf) -> tuple[int, ...]:
+        """Specialists that hold packets which they did not hold."""
+        return tuple(sorted({place for name, place in self.places.items() if name not in before.places}))
+
+    def relevance(self) -> Relevance:
+        """The router, of members called `0` to `K - 1`."""
+        held = {str(one): [self.words[name] for name in self.held_by(one)] for one in range(self.specialists)}
+        return Relevance.of(held)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "specialists": self.specialists, "places": dict(self.places), "unheard": self.unheard,
+            "words": {name: sorted(words) for name, words in self.words.items()}, "idf": dict(sorted(self.idf.items())),
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Shelf:
+        words = {name: frozenset(several) for name, several in content["words"].items()}
+        return Shelf(content["specialists"], content["places"], words, content["idf"], content["unheard"])
+
+
+def shelve(packets: Mapping[str, str], specialists: int) -> Shelf:
+    """The first packets. Raises DataError where there are fewer than specialists."""
+    if len(packets) < specialists:
+        raise DataError("packets", f"{len(packets)} packets for {specialists} specialists", "one for each at least")
+    words = {name: words_of(text) for name, text in packets.items()}
+    counts = Counter(word for several in words.values() for word in several)
+    total = math.log(1 + len(words))
+    idf = {word: total - math.log(1 + count) for word, count in counts.items()}
+    empty = Shelf(specialists, {}, words, idf, total)
+    first = _farthest(words, specialists, empty.weight)
+    places = {name: number for number, name in enumerate(first)}
+    holdings = [[words[name]] for name in first]
+    room = math.ceil(ROOM * len(words) / specialists)
+    for name, several in words.items():
+        if name not in places:
+            places[name] = _best(several, holdings, empty.weight, room)
+            holdings[places[name]].append(several)
+    return Shelf(specialists, {name: places[name] for name in words}, words, idf, total)
+
+
+def route(relevance: Relevance, specialists: int, text: str) -> int:
+    words = words_of(text)
+    return max(range(specialists), key=lambda one: relevance(str(one), words))
+
+
+def _holdings(shelf: Shelf) -> list[list[Words]]:
+    return [[shelf.words[name] for name in shelf.held_by(one)] for one in range(shelf.specialists)]
+
+
+def _best(words: Words, holdings: list[list[Words]], weight: Any, room: float = math.inf) -> int:
+    open_ones = [number for number, held in enumerate(holdings) if len(held) < room]
+    return max(open_ones, key=lambda number: _score(words, holdings[number], weight))
+
+
+def _score(words: Words, held: list[Words], weight: Any) -> float:
+    whole = math.fsum(weight(word) for word in words)
+    if whole <= 0:
+        return 0.0
+    return math.fsum(weight(word) * sum(word in one for one in held) / len(held) for word in words) / whole
+
+
+def _farthest(words: Mapping[str, Words], count: int, weight: Any) -> list[str]:
+    """The packet that weighs most, then always the one whose likeness to its nearest of the chosen is least."""
+
+    def mass(several: Words) -> float:
+        return math.fsum(map(weight, several))
+
+    chosen = [max(words, key=lambda name: mass(words[name]))]
+    nearest = dict.fromkeys(words, 0.0)
+    while len(chosen) < count:
+        last = words[chosen[-1]]
+        for name, several in words.items():
+            whole = mass(several | last)
+            nearest[name] = max(nearest[name], mass(several & last) / whole if whole > 0 else 1.0)
+        chosen.append(min((name for name in words if name not in chosen), key=lambda name: nearest[name]))
+    return chosen

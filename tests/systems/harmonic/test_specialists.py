@@ -1,0 +1,175 @@
+"""harmonic/packets as a stage: losses against a slow sum, controls, additions, kill and resume."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from asked import Asked, ask, random_model, until_done
+from pydantic import ValidationError
+from test_packets import COMMON, SUBJECTS
+
+from bloomery.data.prepared import Prepared
+from bloomery.engine.artifact import Artifact, seal
+from bloomery.engine.discover import catalogue
+from bloomery.errors import ArtifactError
+from bloomery.stages import models
+from bloomery.stages.prepare import parse_data, prepare
+from bloomery.systems.harmonic.packets import route
+from bloomery.systems.harmonic.specialists import Packets, halves, read_shelf, texts_of
+
+CONFIG: dict[str, Any] = {
+    "specialists": 3, "tokens": 1920, "batch": 4, "context": 32, "precision": "fp32", "optimizer": {"lr": 0.1},
+    "validation": {"split": "val", "documents": 6},
+}  # fmt: skip
+
+
+def write(folder: Path, numbers: range) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        for subject, words in SUBJECTS.items():
+            draw = random.Random(f"{subject} {number}")
+            said = [draw.choice(words if draw.random() < 0.7 else COMMON) for _ in range(40)]
+            (folder / f"{subject}{number:02}.txt").write_text(" ".join(said) + "\n")
+
+
+def library(folder: Path, numbers: range) -> Prepared:
+    write(folder / "manuals", numbers)
+    data = {
+        "tokenizer": {"kind": "bytes"},
+        "manuals": {"source": "text", "folder": "manuals", "split": {"train": "75%", "val": "25%"}},
+    }
+    return prepare(parse_data(data), folder / "data", roots=[folder])
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return library(tmp_path_factory.mktemp("library"), range(12))
+
+
+@pytest.fixture(scope="module")
+def start(shelves: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return random_model(shelves, tmp_path_factory.mktemp("start") / "model")
+
+
+@pytest.fixture(scope="module")
+def made(shelves: Prepared, start: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    return ask(Packets(), shelves, tmp_path_factory.mktemp("made"), {"model": start}, CONFIG)
+
+
+def nats(folder: Path, tokens: list[int], first: int) -> float:
+    """Of the targets from place `first` on, each read with all that stands before it in one window of 32."""
+    model = models.load_model(folder)
+    row, total = [model.vocab - 1, *tokens], 0.0
+    row[0] = 256
+    for window in range(0, len(tokens), 32):
+        part = row[window : window + 33]
+        with torch.no_grad():
+            logprobs = torch.log_softmax(model(torch.tensor([part[:-1]])).logits[0].double(), dim=-1)
+        for at, target in enumerate(part[1:]):
+            if window + at >= first:
+                total -= float(logprobs[at, target])
+    return total
+
+
+def test_losses_are_those_of_a_slow_sum(shelves: Prepared, made: Asked) -> None:
+    tokenizer = shelves.tokenizer
+    judged = halves(texts_of(shelves, "manuals:val"), 6)
+    folder = made.folder / "experts"
+    shelf = read_shelf(folder)
+    relevance = shelf.relevance()
+    sums = dict.fromkeys(("routed", "random", "one"), 0.0)
+    count = 0
+    for document in judged:
+        tokens = [*map(int, tokenizer.encode(document.text)), tokenizer.end_of_document]
+        first = len(tokenizer.encode(document.text[: document.prompt]))
+        count += len(tokens) - first
+        each = [nats(folder / "members" / str(one), tokens, first) for one in range(3)]
+        sums["routed"] += each[route(relevance, 3, document.text[: document.prompt])]
+        sums["random"] += sum(each) / 3
+        sums["one"] += nats(made.folder / "one", tokens, first)
+    for name, total in sums.items():
+        assert made.last(f"packets/{name}_loss").value == pytest.approx(total / count, rel=1e-4)
+    assert made.last("packets/over_one").value == pytest.approx((sums["routed"] - sums["one"]) / count, abs=1e-4)
+
+
+def test_it_measures_what_it_declares_and_every_control_is_there(made: Asked) -> None:
+    declared = set(Packets().emits(Packets().config_model().model_validate(CONFIG)))
+    assert {one.name for one in made.measured} == declared
+    for name in ("routed", "random", "one", "retrieval", "base"):
+        one = made.last(f"packets/{name}_loss")
+        assert one.n == 6
+        assert one.items is not None
+        assert one.items.key == made.last("packets/base_loss").items.key  # type: ignore[union-attr]
+    assert made.last("packets/one_loss").value < made.last("packets/base_loss").value, "it has learned"
+    assert made.last("packets/trained").value == 3
+
+
+def test_killed_and_gone_on_with_it_ends_the_same(
+    shelves: Prepared, start: Artifact, made: Asked, tmp_path: Path
+) -> None:
+    cut, times = until_done(Packets(), shelves, tmp_path, {"model": start}, CONFIG)
+    assert times >= 3
+    assert {one.name: one.value for one in cut.measured} == {one.name: one.value for one in made.measured}
+    for one in range(3):
+        name = f"experts/members/{one}/model.safetensors"
+        assert (tmp_path / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_only_the_specialists_whose_packets_grew_are_trained_again(
+    start: Artifact, made: Asked, tmp_path: Path
+) -> None:
+    shutil.copytree(made.folder / "experts", tmp_path / "given")
+    given = seal(tmp_path / "given", "packets.experts", "experts")
+    write(tmp_path / "more" / "manuals", range(12))
+    draw = random.Random("new")
+    for number in range(6):
+        said = " ".join(draw.choice(SUBJECTS["sea"]) for _ in range(40))
+        (tmp_path / "more" / "manuals" / f"sea{70 + number}.txt").write_text(said + "\n")
+    more = library(tmp_path / "more", range(12))
+    after = ask(Packets(), more, tmp_path / "after", {"model": start, "experts": given}, CONFIG)
+    before, shelf = read_shelf(given.path), read_shelf(after.folder / "experts")
+    grown = shelf.grown(before)
+    assert grown == (before.places["sea00.txt"],)
+    assert after.last("packets/trained").value == 1
+    assert {name: shelf.places[name] for name in before.places} == dict(before.places)
+    for one in range(3):
+        name = f"experts/members/{one}/model.safetensors"
+        same = (after.folder / name).read_bytes() == (made.folder / name).read_bytes()
+        assert same == (one not in grown)
+
+
+def test_what_comes_in_must_fit(shelves: Prepared, start: Artifact, made: Asked, tmp_path: Path) -> None:
+    shutil.copytree(made.folder / "experts", tmp_path / "given")
+    given = seal(tmp_path / "given", "packets.experts", "experts")
+    with pytest.raises(ArtifactError, match="3 specialists come in"):
+        ask(Packets(), shelves, tmp_path / "a", {"model": start, "experts": given}, {**CONFIG, "specialists": 4})
+    with pytest.raises(ArtifactError, match="no packets here"):
+        ask(Packets(), shelves, tmp_path / "b", {"model": start, "experts": start}, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"specialists": 16}, "15 steps for 16 specialists"),
+        ({"specialists": 1}, "greater than or equal to 2"),
+        ({"data": {"manuals": 0.5, "corpus": 0.5}}, "one set of documents"),
+        ({"routing": "idf"}, "routing"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Packets().config_model().model_validate({**CONFIG, **change})
+
+
+def test_its_price_is_the_specialists_and_the_one_model() -> None:
+    kind = catalogue.kind("harmonic/packets")
+    config = kind.config_model().model_validate(CONFIG)
+    model = {"system": "dense", "layers": 1, "width": 16, "heads": 2}
+    cost = kind.cost(config, system="harmonic", vocab=257, model=model)
+    assert cost.tokens == 2 * 1920
+    assert kind.fits_on(config) == ("manuals:train",)
+    assert json.loads(json.dumps(dict(kind.produces(config)))) == {"experts": "experts"}
