@@ -99,13 +99,13 @@ def open_cascade(
 ) -> tuple[dict[str, Reader], Relevance]:
     """What answers for each member, and what its packets say. Raises ArtifactError, PlanError."""
     from bloomery.evaluate.cascade.answering import Reader
-    from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.ngram_cache import open_table
     from bloomery.stages import models
 
     readers: dict[str, Reader] = {}
     for name, folder in folders.items():
         table = (folder / NGRAM_CARD).is_file()
-        model = NGram.load(folder) if table else models.load_model(folder, device=device)
+        model = open_table(folder) if table else models.load_model(folder, device=device)
         readers[name] = Reader(model, models.tokenizer_of(folder))
     packets = {
         member.name: [

@@ -1,9 +1,9 @@
 """From the factors of a bigram table to the weights of a model, and how far training has taken them since.
 
 The norm makes every scale of an embedding the same model, but not the same training: it is given the root mean square
-of one that the frame's residual outputs add up to. At width^-1/2, as drawn, the first steps of the blocks drown it:
-from 3.96 nats to 4.06 after 25 steps, where now it falls to 3.94 (one seed, the setting of plans/k0.yaml). An embedding
-that is the head too keeps the scale of a head.
+of one that the frame's residual outputs add up to. At width^-1/2, as drawn, the loss rises first: from 3.96 nats to
+4.06 after 25 steps, where now it falls to 3.94 (one seed, the setting of plans/k0.yaml; perhaps since the first steps
+of the blocks drown a small embedding, which is not shown). An embedding that is the head too keeps a head's scale.
 
 A silenced linear gives zero for every input: of its parameters the one with the fewest numbers that does it alone is
 set to zero, and the others keep what was drawn, or no gradient would ever come through. For a generated matrix
