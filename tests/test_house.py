@@ -219,6 +219,7 @@ def without_systems(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_but_the_systems_works_without_them(tmp_path: Path) -> None:
     package = without_systems(tmp_path / "src")
     changes = {"stages.0.config.tokens": "512 tok", "stages.0.evaluate": [], "seeds": [0]}

@@ -18,6 +18,7 @@ GATE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_plan_is_judged_by_the_builtin_suite(bloomery: Command, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"suites": {"bench": BENCH, "recall": RECALL}, "stages.0.evaluate": []}

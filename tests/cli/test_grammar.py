@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bloomery.engine.events import Event, read_events
 from support.command import Command, tiny_plan, write_text
 
@@ -28,6 +30,7 @@ def plan(folder: Path, *more: dict[str, Any], **changes: Any) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_rule_may_change_the_data(bloomery: Command, tmp_path: Path) -> None:
     write_text(tmp_path / "more", documents=20)
     rule = {"name": "more text", "set": {"data": {"corpus": "50%", "more": "50%"}}, "because": "too little of it"}
@@ -55,6 +58,7 @@ def test_stop_if_watches_what_training_measures(bloomery: Command, tmp_path: Pat
     assert max(steps) == 20, "the first look, at half of the 39 steps"
 
 
+@pytest.mark.slow
 def test_a_twin_goes_through_finetuning_too(bloomery: Command, tmp_path: Path) -> None:
     gate = [{"metric": "text/loss", "relative_to": "control", "op": "<=", "value": 2}]
     file = plan(
@@ -68,6 +72,7 @@ def test_a_twin_goes_through_finetuning_too(bloomery: Command, tmp_path: Path) -
     assert made["tune", "control"]["parents"] == [made["pretrain", "control"]["digest"]]
 
 
+@pytest.mark.slow
 def test_a_baseline_reads_what_every_stage_has_read(bloomery: Command, tmp_path: Path) -> None:
     """Fitted beside the second stage it knows more than beside the first, which read less."""
     gate = [{"metric": "text/loss", "relative_to": "baseline:bigram", "op": "<", "value": 99}]
@@ -83,6 +88,7 @@ def test_a_baseline_reads_what_every_stage_has_read(bloomery: Command, tmp_path:
     assert tables["pretrain"] != tables["tune"]
 
 
+@pytest.mark.slow
 def test_a_model_of_an_earlier_run(bloomery: Command, tmp_path: Path) -> None:
     import json
 

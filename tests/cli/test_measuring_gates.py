@@ -25,6 +25,7 @@ GATE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_all_of_them_are_judged(bloomery: Command, tmp_path: Path) -> None:
     tiny_plan(tmp_path, suites=SUITES, **{"stages.0.gate": GATE, "stages.0.evaluate": [], "baselines": {}})

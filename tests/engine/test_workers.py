@@ -158,7 +158,7 @@ def test_stop_if_holds_at_the_same_look(bench: Bench) -> None:
 def test_a_signal_stops_all_after_they_saved(bench: Bench) -> None:
     in_turn = Bench(bench.root / "in-turn")
     for one in (in_turn, bench):
-        one.write(stage("only", config={"steps": 30, "waits": 0.02}), seeds=[0, 1])
+        one.write(stage("only", config={"steps": 150, "waits": 0.02}), seeds=[0, 1])
     seen: set[int] = set()
 
     def observe(event: Event) -> None:
@@ -169,11 +169,11 @@ def test_a_signal_stops_all_after_they_saved(bench: Bench) -> None:
     assert ran.outcome.status == "interrupted"
     saved = [json.loads(file.read_text())["step"] for file in ran.folder.glob("only/1/*/checkpoint/value.json")]
     assert len(saved) == 2
-    assert all(0 < step < 30 for step in saved)
+    assert all(0 < step < 150 for step in saved)
     ran = bench.launch()  # the number of workers may change
     assert_same(ran, in_turn.launch())
     looks = [(e["seed"], e["measurement"]["step"]) for e in ran.told("measured") if "step" in e["measurement"]]
-    assert len(looks) == len(set(looks)) == 60, "nothing was done twice, nothing left out"
+    assert len(looks) == len(set(looks)) == 300, "nothing was done twice, nothing left out"
 
 
 @pytest.mark.slow
@@ -246,8 +246,8 @@ def test_killed_at_any_event_it_ends_alike(bench: Bench, events: int, monkeypatc
 def troubled(bench: Bench, how: str) -> None:
     bench.write(
         stage(
-            "only", "trouble", config={"steps": 60, "waits": 0.02},
-            arms={"a": {}, "b": {"set": {"how": how, "steps": 3}}},
+            "only", "trouble", config={"steps": 150, "waits": 0.02},
+            arms={"a": {}, "b": {"set": {"how": how, "steps": 3, "lets_save": "arm-a-seed0"}}},
         )
     )  # fmt: skip
 
@@ -255,7 +255,7 @@ def troubled(bench: Bench, how: str) -> None:
 def goes_on(bench: Bench) -> Ran:
     """From where the others saved."""
     saved = json.loads(next(bench.runs.glob("**/arm-a-seed0/checkpoint/value.json")).read_text())["step"]
-    assert 0 < saved < 60
+    assert 0 < saved < 150
     ran = bench.launch()
     assert ran.outcome.status == "passed"
     assert ran.furnace.grow.ran[0] == ("only/1", "arm:a", 0, saved)

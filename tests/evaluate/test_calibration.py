@@ -99,6 +99,7 @@ def test_a_model_that_knows_its_urn_is_calibrated_and_one_that_is_too_sure_is_no
     assert right.brier.mean() < sure.brier.mean()
 
 
+@pytest.mark.slow
 def test_the_temperature_that_was_taken_away_is_found_again(drawn: TokenFile) -> None:
     for heat in (0.4, 0.5, 1.0, 1.7):
         curve = heat_curve(Urn(heat), drawn, context=64)

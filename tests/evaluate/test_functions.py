@@ -22,6 +22,7 @@ def test_there_are_enough_and_all_are_different() -> None:
     assert functions.problems(9, seed=1) != functions.problems(9, seed=2)
 
 
+@pytest.mark.slow
 def test_solutions_pass_and_stubs_do_not() -> None:
     for problem, solution in SOME:
         assert solved(problem, solution).passed, problem.name

@@ -13,6 +13,7 @@ from bloomery.evaluate.gauntlet.program import allowed, computes
 CODE = [item for item in generate(800) if item.category == "code"]
 
 
+@pytest.mark.slow
 def test_every_reference_is_allowed_and_a_sample_of_each_template_computes_what_was_asked() -> None:
     assert all(allowed(item.reference) for item in CODE)
     for template in (one.name for one in TEMPLATES.values() if one.category == "code"):
@@ -85,6 +86,7 @@ def test_types_count_and_a_program_that_breaks_is_wrong() -> None:
     assert not computes("def f(x):\n    pass", (1,), "[1]")
 
 
+@pytest.mark.slow
 def test_a_program_without_end_or_measure_is_wrong_soon() -> None:
     endless = "def f(x):\n    for i in range(10 ** 12):\n        x = i\n    return x"
     huge = "def f(x):\n    return len('a' * 10 ** 10)"

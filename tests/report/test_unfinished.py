@@ -82,6 +82,7 @@ def until(log, share):
     return lines, assembly.replay(folder, lines, plan_of(lines, folder))
 
 
+@pytest.mark.slow
 @SMALL
 @given(which=st.sampled_from(["furnace", "sample"]), share=st.floats(0, 1))
 def test_every_beginning_of_a_log_can_be_told(logs, which, share):
@@ -121,6 +122,7 @@ def test_nothing_is_known_before_it_was_said(logs, which, share):
     assert {loop.id: loop.end.cycles for loop in view.loops if loop.end is not None} == ended
 
 
+@pytest.mark.slow
 @FEW
 @given(which=st.sampled_from(["furnace", "sample"]), share=st.floats(0, 1))
 def test_a_page_of_every_beginning(logs, which, share):

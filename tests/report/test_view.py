@@ -54,6 +54,7 @@ def test_spans_tell_kill_from_interrupt_from_end(views):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_prefix_of_a_log_can_be_read(folders, sample_run, tmp_path):
     """A run can be killed after any line, and in the middle of any line."""
     text = (folders["failing"] / "events.jsonl").read_text()

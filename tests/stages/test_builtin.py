@@ -54,6 +54,7 @@ def check_all(config: BuiltinSettings, found: dict[str, Measurement]) -> None:
             assert one.interval == wilson_interval(sum(one.items.sums), one.n)
 
 
+@pytest.mark.slow
 def test_everything_is_measured_on_a_model_and_the_same_again(
     trained: Trained, data: Prepared, exact: dict[str, str]
 ) -> None:

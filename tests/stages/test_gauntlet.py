@@ -173,6 +173,7 @@ def test_scores_are_those_of_a_brute_force(skills: Prepared) -> None:
     assert measured["baseline:best_constant", "weakest/accuracy"].value == pytest.approx(min(map(np.mean, constant)))
 
 
+@pytest.mark.slow
 def test_right_answers_earn_everything_and_the_constants_no_margin(skills: Prepared) -> None:
     """Programs are run for this; their share is one item in eight."""
     best = found(skills, lambda item: item.reference)
@@ -204,6 +205,7 @@ def test_constants_are_not_judged_on_what_they_were_fitted_on(skills: Prepared, 
         _prepared(skills, data)
 
 
+@pytest.mark.slow
 def test_without_data_it_asks_its_own_questions_and_fits_constants_on_others() -> None:
     asked, others = _own()
     assert not {item.key for item in asked} & {item.key for item in others}
@@ -281,6 +283,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_plan_tunes_on_it_and_is_judged_against_the_rival_that_the_suite_brings(
     bloomery: Command, tmp_path: Path
 ) -> None:

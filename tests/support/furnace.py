@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class GrowSettings(Frozen):
     """The step at which training cannot go on."""
     reads: bool = True
     waits: float = 0.0
-    """Seconds that a step takes."""
+    """Seconds that a step takes in a worker; in turn there is nothing to wait for."""
     lets_fail: str = ""
     """Whose failure must stand in the run's log before this begins, where cells run side by side."""
 
@@ -131,7 +132,8 @@ class Grow:
                 raise Stopped
             if step == config.breaks_at:
                 raise NonFinite(f"step {step}", "the loss is not a number")
-            time.sleep(config.waits)
+            if in_a_worker():
+                time.sleep(config.waits)
             value += increment(config.gain, ctx.seed, before + step)
             step += 1
             write_value(ctx.checkpoint, value, step=step)
@@ -142,6 +144,11 @@ class Grow:
         write_value(ctx.workdir / "state", value, steps=before + step)
         outputs = {name: ctx.workdir / name for name in ("model", "state")}
         return StageResult(outputs, hashes={"weights": hashed(value), "optimiser": hashed(value, before + step)})
+
+
+def in_a_worker() -> bool:
+    main = sys.modules["__main__"].__spec__
+    return main is not None and main.name == "bloomery.engine.worker"
 
 
 def await_failure(workdir: Path, who: str, seconds: float = 60) -> None:
@@ -168,6 +175,8 @@ class Nothing(Frozen):
 class TroubleSettings(GrowSettings):
     how: Literal["killed", "bug", "mistake", "disk", "talks", ""] = ""
     """What goes wrong when step 2 is done, once: the next time it is over."""
+    lets_save: str = ""
+    """The folder of the cell that must have saved before that."""
 
 
 @dataclass
@@ -181,11 +190,17 @@ class Trouble(Grow):
         assert isinstance(config, TroubleSettings)
         done = ctx.workdir.parent / "trouble"
         if config.how and not done.exists():
-            ctx.looked = lambda measurement, share: _trouble(config.how, done) if measurement.step == 2 else None
+            beside = ctx.workdir.parent / config.lets_save / "checkpoint" / "value.json" if config.lets_save else None
+            ctx.looked = lambda measurement, share: (
+                _trouble(config.how, done, beside) if measurement.step == 2 else None
+            )
         return super().run(ctx, config)
 
 
-def _trouble(how: str, done: Path) -> None:
+def _trouble(how: str, done: Path, beside: Path | None) -> None:
+    ends = time.monotonic() + 60
+    while beside is not None and not beside.exists() and time.monotonic() < ends:
+        time.sleep(0.01)
     done.write_text("")
     match how:
         case "killed":

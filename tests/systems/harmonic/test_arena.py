@@ -241,6 +241,7 @@ def test_undirected_rounds_are_random_twice(skills: Prepared) -> None:
     assert {lesson.example.origin["round"] for lesson in arena.lessons()} == set(range(32, 64))
 
 
+@pytest.mark.slow
 def test_the_same_seed_and_answers_give_the_same_arena_and_it_goes_on_from_any_round(skills: Prepared) -> None:
     whole = played(RULES, skills, weak_at("math"))
     assert whole.rounds == played(RULES, skills, weak_at("math")).rounds

@@ -40,7 +40,8 @@ def test_small(benchmark: ModuleType, native: str, tmp_path: Path, monkeypatch: 
     assert base["bytes"] == 256 * 256 * 2
     for row in table.values():
         assert row["times_faster"] == pytest.approx(base["cpu_us"] / row["cpu_us"], rel=0.05, abs=0.01)
-        assert row["met"] == (None if row["goal"] is None else row["times_faster"] >= row["goal"])
+        if row["goal"] is None or abs(row["times_faster"] - row["goal"]) > 0.01:  # it is written rounded
+            assert row["met"] == (None if row["goal"] is None else row["times_faster"] >= row["goal"])
     goals = {name.split()[0]: row["goal"] for name, row in table.items() if row["goal"]}
     assert goals == {"low-rank": 6.0, "Monarch": 6.0, "scale-space": 2.0}
 

@@ -57,6 +57,7 @@ def test_it_hands_on_checked_examples_of_the_training_side(
     assert asked.last("play/yield_gain").value == pytest.approx(gain)
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_it_ends_the_same(asked_data: Prepared, know_nothing: Artifact, tmp_path: Path) -> None:
     whole = ask(kind(), asked_data, tmp_path / "whole", {"model": know_nothing}, CONFIG)
     cut, times = until_done(kind(), asked_data, tmp_path / "cut", {"model": know_nothing}, CONFIG)
