@@ -35,6 +35,7 @@ def metrics(said: Any, suite: str) -> dict[str, Any]:
     return {one["metric"]: one for block in said for one in block["metrics"] if block["suite"] == suite}
 
 
+@pytest.mark.slow
 def test_a_suite_of_the_plan_finds_what_the_run_found(here: Path, bloomery: Command) -> None:
     events = (RUN / "events.jsonl").read_bytes()
     said = bloomery("eval", "tiny", "--suite", "text", "--suite", "samples", "--json")

@@ -243,6 +243,7 @@ def test_how_to_go_on_can_be_pasted() -> None:
     assert _again("quickstart", [], Path("runs"), "auto", 1) == "quickstart"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_ctrl_c_as_a_process_meets_it(bloomery: Command, tmp_path: Path, undisturbed: Any) -> None:
     tiny_plan(tmp_path, **LONG)

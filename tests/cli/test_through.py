@@ -33,6 +33,7 @@ def losses(folder: Path, who: str = "candidate") -> dict[str, float]:
     return {one["name"]: one["value"] for one in found if one["who"] == who and one["name"].endswith("/loss")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_what_is_judged_is_what_was_packed(bloomery: Command, tmp_path: Path) -> None:
     plan(tmp_path, LOOSE)

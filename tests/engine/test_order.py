@@ -44,6 +44,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(lines=LINES, data=st.data())
 @settings(max_examples=12, deadline=None)
 def test_the_order_of_independent_stages_and_of_seeds_changes_nothing(

@@ -14,6 +14,7 @@ FILE = FILE / "HumanEval_first20.jsonl"
 HERE = pytest.mark.skipif(not FILE.is_file(), reason=ABSENT)
 
 
+@pytest.mark.slow
 @HERE
 def test_canonical_solutions_pass_and_stubs_do_not() -> None:
     problems = load_problems(FILE)

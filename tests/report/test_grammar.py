@@ -216,6 +216,7 @@ def test_a_final_value_is_the_mean_with_the_hull_of_intervals(view):
     assert (found.low, found.high) == (pytest.approx(3.568 - 0.055), pytest.approx(3.574 + 0.055))
 
 
+@pytest.mark.slow
 def test_the_page_shows_it_all(view):
     from bloomery.report.page import page
 

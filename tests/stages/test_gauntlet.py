@@ -38,6 +38,7 @@ def of(prepared: Prepared, split: str) -> list[Item]:
     return items_of(prepared.part(f"skills:{split}"), prepared.tokenizer)
 
 
+@pytest.mark.slow
 def test_the_parts_share_no_tuple_and_held_out_templates_stand_nowhere_else(skills: Prepared) -> None:
     assert skills.splits("skills") == ("train", "val", "test", "held_out")
     parts = {split: of(skills, split) for split in skills.splits("skills")}
@@ -151,6 +152,7 @@ def test_it_measures_what_it_declares_with_n_and_interval(skills: Prepared) -> N
         assert one.interval.low <= one.value <= one.interval.high
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_brute_force(skills: Prepared) -> None:
     measured, train = found(skills, half_right), chosen(skills, "train")
     right, constant = [], []
@@ -186,6 +188,7 @@ def test_right_answers_earn_everything_and_the_constants_no_margin(skills: Prepa
     assert nothing["candidate", "all/accuracy"].value == 0
 
 
+@pytest.mark.slow
 def test_two_models_are_paired_over_the_same_items_only(skills: Prepared) -> None:
     one, two = found(skills, half_right), found(skills, lambda item: "")
     for name in ("math/accuracy", "all/accuracy", "all/margin"):

@@ -49,6 +49,7 @@ def test_stopped_and_gone_on_it_is_the_same(trained: Trained, data: Prepared, tm
     assert pretrain(data, tmp_path, settings()).result.hashes == trained.result.hashes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"accumulate": 2}, {"accumulate": 4}, {"activation_checkpointing": True}])
 def test_ways_to_save_memory_change_nothing(
     trained: Trained, data: Prepared, tmp_path: Path, changes: dict[str, object]

@@ -246,6 +246,7 @@ TOPUP = {"loss_over_mean": 1.001, "add": 30}
 """A little above the mean: with categories as unlike as these some are always behind."""
 
 
+@pytest.mark.slow
 def test_a_category_that_falls_behind_is_given_more_from_the_next_step_on(
     skills: Prepared, base: Trained, tmp_path: Path
 ) -> None:

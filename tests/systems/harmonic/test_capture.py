@@ -67,6 +67,7 @@ def test_they_are_found_and_say_what_they_do() -> None:
             kind.config_model().model_validate({**config, "questions": 0})
 
 
+@pytest.mark.slow
 def test_exactly_what_was_answered_wrongly_is_captured(
     asked_data: Prepared, know_nothing: Artifact, memory: Memory, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_exactly_what_was_answered_wrongly_is_captured(
         assert example.origin["said"].strip() == IGNORANT
 
 
+@pytest.mark.slow
 def test_another_model_is_asked_other_items(
     asked_data: Prepared, know_nothing: Artifact, memory: Memory, tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_no_more_gaps_than_were_asked_for(
     assert 13 <= asked.last("gaps/asked").value <= 28, "half are known, and at most four are asked for each"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "config"), [(capture.kind(), {"questions": 150}), (gap_extraction.kind(), {})])
 def test_killed_and_gone_on_with_they_end_the_same(
     kind: Any,

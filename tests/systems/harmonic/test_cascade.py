@@ -34,6 +34,7 @@ def test_it_is_found_and_takes_what_the_plan_says() -> None:
     assert kind.cost(config, system="harmonic", vocab=300, model=SHAPE).flops > 0
 
 
+@pytest.mark.slow
 def test_what_it_writes_opens_routes_and_answers(asked_data: Prepared, know_nothing: Artifact, tmp_path: Path) -> None:
     fallback = random_model(asked_data, tmp_path / "fallback", seed=1)
     inputs = {"model": know_nothing, "fallback": fallback}

@@ -143,6 +143,7 @@ def test_literal_rows_begin_with_the_norm_of_dense_ones_and_few_singular_values(
     assert int((energy < 0.999 * energy[-1]).sum()) + 1 > 0.8 * inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", LEVELS)
 def test_counted_twice_and_covered_exactly(changes: dict[str, object]) -> None:
     shape = config(**changes)
@@ -181,6 +182,7 @@ def test_initial_weights_have_their_scales_and_dense_variance(changes: dict[str,
         assert out.std().item() == pytest.approx(gain, rel=0.2), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", LEVELS)
 def test_every_number_learns_and_a_copy_is_a_model_of_its_own(changes: dict[str, object]) -> None:
     made = model(dtype=torch.float32, **changes)

@@ -70,6 +70,7 @@ def values(measured: list[Measurement]) -> dict[str, float]:
     return {one.name: one.value for one in measured}
 
 
+@pytest.mark.slow
 def test_a_row_that_was_cut_short_is_played_again(asked_data: Prepared, know_nothing: Artifact, tmp_path: Path) -> None:
     whole = ask(kind(), asked_data, tmp_path, {"model": know_nothing}, CONFIG)
     rows = tmp_path / "checkpoint" / "rows.jsonl"
@@ -80,6 +81,7 @@ def test_a_row_that_was_cut_short_is_played_again(asked_data: Prepared, know_not
     assert rows.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_another_model_or_seed_is_asked_other_questions_and_rivals_play_too(
     asked_data: Prepared, know_nothing: Artifact, tmp_path: Path
 ) -> None:
