@@ -96,9 +96,9 @@ def test_every_category_is_judged_and_the_weak_ones_get_more_in_the_next_attempt
     assert first[0].added
     fresh = [one for one in second[1].added if one.step == 0][len(first[0].added) :]
     judged = {
-        event["measurement"]["name"].split("/")[1]: event["measurement"]["value"]
+        event["measurement"]["name"].split("/")[1]: event["measurement"]["value"]  # of its last look
         for event in told(whole, "measured")
-        if event["measurement"]["name"].startswith("gauntlet/") and event["attempt"] == 1
+        if event["measurement"]["name"].startswith("val/") and event["attempt"] == 1
         and event["measurement"]["name"].endswith("/accuracy") and event["measurement"]["who"] == "candidate"
     }  # fmt: skip
     assert [one.category for one in fresh] == [name for name in order(whole) if judged[name] < 0.6]

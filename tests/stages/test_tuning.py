@@ -180,7 +180,7 @@ def test_weights_are_counted_over_the_mixture() -> None:
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             check_balance(weights, **{"at_most": 0.7, "at_least": 0.0, "examples": 1, **rule})  # pyright: ignore
-    more = room(weights, *parts[0], "code", 100, 0.4)
+    more = room(weights, *parts[0], "code", 100, most=0.4, least=0.0)
     counted = [
         weigh([(file(math=30, code=10 + extra), 0.8), parts[1]])["code"].share <= 0.4 for extra in (more, more + 1)
     ]
@@ -308,8 +308,8 @@ def test_from_a_checkpoint_what_was_added_stays_and_weak_categories_get_more(
 ) -> None:
     first = tune(skills, tmp_path / "a", tune_settings(topup=TOPUP), base)
     (before,) = training.readings_in(first.result.outputs["state"])
-    previous = {f"gauntlet/{name}/accuracy": 0.9 for name in CATEGORIES} | {"gauntlet/math/accuracy": 0.59}
-    previous |= {f"val/{name}/accuracy": 0.0 for name in CATEGORIES}  # a suite is asked first
+    previous = {f"val/{name}/accuracy": 0.9 for name in CATEGORIES} | {"val/math/accuracy": 0.59}
+    previous |= {f"gauntlet/{name}/accuracy": 0.0 for name in CATEGORIES}  # what gates judge chooses nothing
     config = tune_settings(topup={"loss_over_mean": 99, "below": "60%", "add": 50})
     state = first.result.outputs["state"]
     second = tune(skills, tmp_path / "b", config, base, continue_from=state, previous=previous)

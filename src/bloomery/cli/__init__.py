@@ -14,7 +14,7 @@ from types import FrameType
 
 from bloomery.errors import BloomeryError
 
-ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 """What the machine refuses is for its user to mend: no traceback."""
 
 

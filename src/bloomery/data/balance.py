@@ -46,11 +46,26 @@ def check_balance(weights: Mapping[str, Weight], *, at_most: float, at_least: fl
             raise DataError(where, told, f"at least {at_least:.0%}", "give it more examples, or leave it out")
 
 
-def room(weights: Mapping[str, Weight], part: TokenFile, share: float, category: str, wanted: int, most: float) -> int:
+def room(
+    weights: Mapping[str, Weight],
+    part: TokenFile,
+    share: float,
+    category: str,
+    wanted: int,
+    *,
+    most: float,
+    least: float,
+) -> int:
     """How many of `wanted` further examples of a category `part`, which has this share, can take before the category
-    is above `most` of the mixture."""
-    own, total = part.categories.count(category), part.documents
-    others = weights[category].share - share * own / total
-    return max(
-        (more for more in range(wanted + 1) if others + share * (own + more) / (total + more) <= most), default=0
-    )
+    is above `most` of the mixture, or another one below `least`."""
+    counts, total = Counter(part.categories), part.documents
+
+    def then(name: str, more: int) -> float:
+        own = counts[name] + (more if name == category else 0)
+        return weights[name].share + share * (own / (total + more) - counts[name] / total)
+
+    def fits(more: int) -> bool:
+        others = (then(name, more) for name in counts if name != category)
+        return then(category, more) <= most and all(other >= least for other in others)
+
+    return max((more for more in range(wanted + 1) if fits(more)), default=0)

@@ -66,7 +66,7 @@ def _parsing(blocks: list[str]) -> float:
 def _parses(block: str) -> bool:
     try:
         ast.parse(block)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last: its parser's stack
         return False
     return True
 

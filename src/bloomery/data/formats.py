@@ -93,7 +93,7 @@ def function_body(examples: Sequence[Example], count: int) -> list[Example]:
 def _completion(example: Example, name: str) -> Example | None:
     try:
         statements = ast.parse(example.response).body
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last: its parser's stack
         return None
     question = _question(example)
     if len(statements) != 1 or not isinstance(function := statements[0], ast.FunctionDef) or '"' in question:
@@ -107,7 +107,7 @@ def _completion(example: Example, name: str) -> Example | None:
     if name:
         header = header.replace(f"def {function.name}(", f"def {name}(", 1)
         question = question.replace(f"{function.name}(", f"{name}(")
-    indent = " " * first.col_offset
+    indent = lines[first.lineno - 1][: first.col_offset]
     prompt = f'{header}\n{indent}"""{question}"""\n'
     body = "\n".join(lines[first.lineno - 1 :])
     return Example(prompt, body, example.category, {"format": "function_body", "of": dict(example.origin)})

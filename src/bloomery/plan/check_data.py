@@ -139,6 +139,9 @@ def missing_split(look: Look, placed: Placed, config: BaseModel) -> tuple[str, s
     parts = look.catalogue.kinds()[placed.spec.kind or ""].fits_on(config)
     name = parts[0].partition(":")[0] if parts else ""
     known = look.splits.get(name)
+    if isinstance(split, str) and name in (placed.spec.needs or {}):
+        what = f"'{placed.id}' looks at held-out text of '{name}', which a stage makes"
+        return what, "a set of the plan's data as the first under `data`", "made examples after it"
     if not isinstance(split, str) or not known or split in known:
         return None
     hint = closest(split, known) or f"validation: {{split: {known[-1]}}}"

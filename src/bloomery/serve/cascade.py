@@ -115,6 +115,9 @@ class Members:
 class Expired:
     """A member has given nothing for its timeout."""
 
+    came: int
+    """Events that had come when the clock was set."""
+
 
 Told: TypeAlias = tuple[int, Job, Event | Expired]
 
@@ -178,6 +181,7 @@ class Walk:
         self._confidence = Confidence()
         self._held: list[Piece] = []
         self._taken = False
+        self._came = 0
         self.told: dict[str, Any] | None = None
         """Of the whole answer, when it has ended."""
 
@@ -197,6 +201,9 @@ class Walk:
         if isinstance(event, Failure):
             return self._break("failed", event.reason)
         if isinstance(event, Expired):
+            if self._taken and self._came > event.came:  # it was not late: the client was slow to take what came
+                self._set_timer(job)
+                return []
             return self._break("timeout", f"nothing came for {self._cascade.card.timeout(self._member):g} seconds")
         assert event.logprob is not None
         self._confidence.add(event.logprob)
@@ -245,8 +252,12 @@ class Walk:
         likeliest, most = self._sampling.logprobs or 0, min(self._sampling.max_tokens, room)
         job = job_of(name, self._question, replace(self._sampling, logprobs=likeliest, max_tokens=most))
         events, number = self._events, self._number
+
+        def tell(event: Event) -> None:
+            self._came += 1
+            events.put_nowait((number, job, event))
+
         try:
-            tell = lambda event: events.put_nowait((number, job, event))  # noqa: E731
             self._desk.submit([(job, tell)], f"{self._cascade.name}/{name}")
         except Refusal as refusal:
             if refusal.status != 429:
@@ -260,7 +271,7 @@ class Walk:
     def _set_timer(self, job: Job) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        seconds, late = self._cascade.card.timeout(self._member), (self._number, job, Expired())
+        seconds, late = self._cascade.card.timeout(self._member), (self._number, job, Expired(self._came))
         self._timer = asyncio.get_running_loop().call_later(seconds, self._events.put_nowait, late)
 
     def _break(self, outcome: Outcome, reason: str) -> list[Event]:

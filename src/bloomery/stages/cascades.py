@@ -161,6 +161,6 @@ def _checked(folder: Path, digest: str | None, place: str) -> Path:
 def _text(declared: Declared, name: str, path: KeyPath) -> str:
     try:
         return declared.beside(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PlanError(declared.place(*path), f"'{name}' cannot be read: {reason}", "a text file in UTF-8") from None

@@ -67,7 +67,10 @@ class Ledger:
         self._remember(answer, told["member"], connections)
         facts = {"answer": answer, "connections": list(connections), **{k: v for k, v in told.items() if k != "id"}}
         try:
+            if self._lines >= 2 * ANSWERS:
+                self._answer_log = self._shortened(self._answer_log.file)
             self._answer_log.write("answer", sync=False, **facts)
+            self._lines += 1
         except ArtifactError as error:
             log.warning("an answer is not in the log: %s", error)
 
@@ -135,10 +138,11 @@ class Ledger:
 
     def _shortened(self, file: Path) -> EventLog:
         """The log of answers, without those that are long forgotten."""
-        if file.exists():
-            lines = file.read_bytes().splitlines(keepends=True)
-            if len(lines) > 2 * ANSWERS:
-                write_atomically(file, b"".join(lines[-ANSWERS:]))
+        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+        if len(lines) >= 2 * ANSWERS:
+            lines = lines[-ANSWERS:]
+            write_atomically(file, b"".join(lines))
+        self._lines = len(lines)
         return EventLog(file)
 
 

@@ -144,7 +144,7 @@ class _Asked:
 
     def __init__(self, prepared: Prepared) -> None:
         self._tokenizer = prepared.tokenizer
-        self._prompts: set[bytes] = set()
+        self._prompts: set[str] = set()
         self._keys: set[str] = set()
         for reference in prepared.parts():
             if reference.endswith(":train") or not prepared.documents(reference):
@@ -152,17 +152,17 @@ class _Asked:
             file = prepared.part(reference)
             for index, prompt in enumerate(file.prompts.tolist()):
                 if prompt:
-                    self._prompts.add(file.document(index)[:prompt].tobytes())
+                    self._prompts.add(_said(self._tokenizer.decode(file.document(index)[:prompt])))
                     self._keys.add(_key(file.names[index]))
 
     def has(self, example: Example) -> bool:
-        from bloomery.data.examples import document_of
-        from bloomery.data.tokens import tokens_of
+        prompt, key = _said(example.prompt), _key(str(example.origin.get("item", "")))
+        return (bool(prompt) and prompt in self._prompts) or (bool(key) and key in self._keys)
 
-        file = tokens_of("", [document_of(example, "")], self._tokenizer)
-        prompt = file.document(0)[: file.prompts[0]].tobytes()
-        key = _key(str(example.origin.get("item", "")))
-        return (prompt in self._prompts and bool(prompt)) or (bool(key) and key in self._keys)
+
+def _said(prompt: str) -> str:
+    """Without the white space at its end, which may be one token with what follows."""
+    return prompt.rstrip()
 
 
 def _key(name: str) -> str:

@@ -6,10 +6,10 @@ that system's own config, so a misspelt key is found by `check`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, ValidationInfo, model_validator
 
 from bloomery.engine.discover import catalogue, load
 from bloomery.errors import nearest
@@ -69,6 +69,8 @@ def _mixture(value: Any) -> dict[str, float]:
 
     if isinstance(value, str):
         return {value: 1.0}
+    if isinstance(value, Sequence):
+        value = dict(value)
     if not isinstance(value, Mapping) or not value:
         raise ValueError("a data set's name, or a mapping of names to shares, is expected")
     shares = {name: float(parse_share(share)) for name, share in value.items()}
@@ -77,8 +79,13 @@ def _mixture(value: Any) -> dict[str, float]:
     return shares
 
 
-Mixture = Annotated[dict[str, float], BeforeValidator(_mixture)]
-"""{part of data: share}; a part is NAME or NAME:SPLIT."""
+def _in_order(shares: dict[str, float]) -> dict[str, float] | list[tuple[str, float]]:
+    """As pairs where the order is not the alphabet's, which is what a digest of a mapping sees."""
+    return shares if list(shares) == sorted(shares) else list(shares.items())
+
+
+Mixture = Annotated[dict[str, float], BeforeValidator(_mixture), PlainSerializer(_in_order)]
+"""{part of data: share}; a part is NAME or NAME:SPLIT. Their order matters: the first is what is looked at."""
 
 
 class Optimizer(Frozen):

@@ -242,7 +242,8 @@ def next_reading(ctx: StageContext, config: Training, formats: Mapping[str, int]
     if not before:
         return mine
     last = before[-1]
-    if replace(last, first_step=0, steps=mine.steps, added=()) == mine:
+    same_order = list(last.data) == list(mine.data)
+    if same_order and replace(last, first_step=0, steps=mine.steps, added=()) == mine:
         added = tuple(replace(one, step=0) for one in last.added)
         return replace(mine, first_step=last.first_step + last.steps, added=added)
     read = sum(reading.tokens for reading in before)

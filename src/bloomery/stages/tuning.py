@@ -86,6 +86,12 @@ class Tuning:
         if config.topup is not None and self.documents is None:
             found = f"{config.validation_part} has no prompts and responses"
             raise DataError("topup", found, "categories of examples to be looked at", "data: a set of examples")
+        if config.topup is not None and self.documents is not None:
+            known = set(self._material.parts()[0][0].categories)
+            for category in (self._validation.categories[index] for index in self.documents):
+                if category not in known:
+                    found = f"'{category}' is looked at, and '{self._material.first}' has no examples of it"
+                    raise DataError("topup", found, "every category that is looked at")
         self.batches = Served(self._material, reading, ctx.seed)
         self._reading = reading
         self._check()
@@ -129,16 +135,15 @@ class Tuning:
         self._ctx.measure("train/topped_up", sum(one.count for one in self.batches.added), **at)
 
     def _weak(self) -> list[str]:
-        """Categories that the attempt before was bad at: by its suites, or where none tells, by its own looks."""
+        """Categories that the attempt before was bad at, by its own looks: what a suite found is what gates judge, and
+        must not choose what is learned from."""
         topup = self._config.topup
         if topup is None or not topup.below or not self._ctx.previous or self.documents is None:
             return []
         found: list[str] = []
         for category in dict.fromkeys(self._validation.categories[index] for index in self.documents):
-            ending = f"/{segment(category)}/accuracy"
-            told = {name: value for name, value in self._ctx.previous.items() if name.endswith(ending)}
-            by_suites = [value for name, value in told.items() if not name.startswith("val/")]
-            if min(by_suites or told.values(), default=1.0) < topup.below:
+            told = self._ctx.previous.get(f"val/{segment(category)}/accuracy")
+            if told is not None and told < topup.below:
                 found.append(category)
         return found
 
@@ -151,7 +156,7 @@ class Tuning:
         if balance is not None:
             weights = weigh(parts)
             if category in weights:
-                count = room(weights, *parts[0], category, count, balance.at_most)
+                count = room(weights, *parts[0], category, count, most=balance.at_most, least=balance.at_least)
         if count:
             self.batches.added.append(Addition(step, category, count))
         self._ctx.note("note", text=f"{category} falls behind at step {step}: {count} further examples")
@@ -161,7 +166,7 @@ class Tuning:
 
         balance = self._config.balance
         if balance is not None:
-            weights = weigh(self._material.parts(self._reading.added))
+            weights = weigh(self._material.parts())  # additions are bounded where they are made
             check_balance(
                 weights, at_most=balance.at_most, at_least=balance.at_least, examples=balance.examples
             )  # fmt: skip
