@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bloomery.engine.artifact import digest_of
+from bloomery.engine.discover import catalogue
 from support.command import Command, tiny_plan
 
 
@@ -51,6 +52,7 @@ def test_budget_in_json_prices_candidate_and_control(here: Path, bloomery: Comma
     assert "a100" in said.err
 
 
+@pytest.mark.skipif("harmonic" not in catalogue.systems(), reason="the harmonic system is not installed")
 def test_budget_says_what_of_the_seeds_numbers_does_not_add_up(bloomery: Command) -> None:
     priced = bloomery("budget", "harmonic/paper", "--on", "m4", "--json").json
     contradictions = {row["id"] for row in priced["rows"] if row["status"] == "contradicts"}

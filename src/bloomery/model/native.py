@@ -6,10 +6,10 @@ one would end the process with SIGBUS) and built again. It is built beside its p
 number of processes may do so at once. The place is below $BLOOMERY_CACHE, else $XDG_CACHE_HOME/bloomery, else
 ~/.cache/bloomery.
 
-None means that the caller's torch path runs, with the same result. The reason goes to the log once, and `refusals`
-keeps it: no compiler, a source it cannot compile, a folder that cannot be written to or that others can write to,
-Windows, or BLOOMERY_NATIVE=0. Only sources that came with the program are compiled, and none of them may need
--ffast-math (before GCC 13 a library built with it switches denormals off in the whole process: write
+None means that the caller's torch path runs, with the same result up to the order of sums. The reason goes to the log
+once, and `refusals` keeps it: no compiler, a source it cannot compile, a folder that cannot be written to or that
+others can write to, Windows, or BLOOMERY_NATIVE=0. Only sources that came with the program are compiled, and none of
+them may need -ffast-math (before GCC 13 a library built with it switches denormals off in the whole process: write
 `#pragma omp simd reduction` instead) or OpenMP's threads (torch brings a runtime of its own; ctypes lets go of the
 interpreter's lock, so that Python's threads can share the work).
 """
@@ -122,7 +122,10 @@ def _compiler() -> Compiler:
     wanted = os.environ.get("CC")
     names = [wanted] if wanted else list(COMPILERS)
     for name in names:
-        command = tuple(shlex.split(name))
+        try:
+            command = tuple(shlex.split(name))
+        except ValueError as error:
+            raise NotAvailable(f"CC={name!r}: {error}") from None
         if command and shutil.which(command[0]):
             return Compiler(command, _version(command))
     raise NotAvailable(f"no C compiler: looked for {', '.join(names)}")
@@ -139,10 +142,11 @@ def _version(command: tuple[str, ...]) -> str:
 
 def _folder() -> Path:
     """Where libraries are kept; ours alone, for what lies in it is executed."""
-    if named := os.environ.get("BLOOMERY_CACHE"):
-        top = Path(named)
-    else:
-        top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bloomery"
+    try:
+        named, base = os.environ.get("BLOOMERY_CACHE"), os.environ.get("XDG_CACHE_HOME")
+        top = Path(named) if named else Path(base or Path.home() / ".cache") / "bloomery"
+    except RuntimeError as error:
+        raise NotAvailable(f"no cache folder: {error}") from None
     folder = top / "native"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,6 +203,7 @@ def _build(source: Path, text: bytes, compiler: Compiler, target: tuple[str, ...
             said = done.stderr.decode("utf-8", "replace").replace("<stdin>", source.name)
             raise subprocess.CalledProcessError(done.returncode, command, stderr=said)
         place = _place(folder, _key(text, compiler, target), made.read_bytes())
+        made.chmod(0o600)
         made.replace(place)
     return place
 

@@ -187,6 +187,10 @@ def _tuned_on(look: Look, name: str) -> None:
         if whole_name(part) in map(whole_name, spec.judged.values()):
             what = f"the baseline '{name}' is tuned on {whole_name(part)}, which the suite '{suite}' judges"
             look.problem(path, what, "a part that nothing judges", _another_split(look, whole_name(part)))
+    fitted = {one: stage.id for stage in look.stages for one in _fits_on(look, stage)}
+    if (learner := fitted.get(whole_name(part))) is not None:
+        what = f"the baseline '{name}' is tuned on {whole_name(part)}, which stage '{learner}' learns from"
+        look.problem(path, what, "a part that no stage learns from", _another_split(look, whole_name(part)))
 
 
 def _another_split(look: Look, part: str) -> str:

@@ -37,6 +37,7 @@ class FrozenRandom:
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         from bloomery.data.prepared import Prepared
         from bloomery.stages import models, training
+        from bloomery.stages.pricing import training_cost
         from bloomery.train.loop import fit
 
         settings, model = ctx.judged, getattr(ctx.judged, "model", None)
@@ -50,12 +51,14 @@ class FrozenRandom:
         precision = ctx.precision if settings.precision == "auto" else settings.precision
         held = {**model, "frozen": True}
         network = models.build(held, ctx.vocab, precision=precision, seed=ctx.seed).to(ctx.device)
+        cost = training_cost(settings, held, ctx.vocab)
         batches = Read(list(tokens))
         plan = training.fit_config(ctx, settings.model_copy(update={"tokens": batches.tokens(settings)}))
         result = fit(
             network, batches, plan, checkpoint=ctx.checkpoint, device=ctx.device, on_progress=ctx.progress,
             should_stop=ctx.should_stop, signature={"settings": settings.model_dump(mode="json"), "seed": ctx.seed},
-            allow_changed=ctx.allow_changed, on_step=lambda tokens: ctx.spend(tokens=tokens),
+            allow_changed=ctx.allow_changed,
+            on_step=lambda tokens: ctx.spend(tokens=tokens, flops=tokens * cost.flops / cost.tokens),
         )  # fmt: skip
         if result.stopped:
             raise Stopped

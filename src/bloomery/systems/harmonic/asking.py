@@ -121,14 +121,14 @@ def writer_of(folder: Path, tokenizer: Tokenizer, device: str) -> Writer:
     from bloomery.stages import models
     from bloomery.stages.baselines import NGRAM_CARD
 
+    models.check_tokenizer(folder, tokenizer)
     if (folder / NGRAM_CARD).exists():
-        from bloomery.evaluate.ngram import NGram
+        from bloomery.evaluate.ngram_cache import open_table
         from bloomery.stages.gauntlet import likeliest
 
-        table = NGram.load(folder)
+        table = open_table(folder)
         return lambda prompts, samplings: [
             likeliest(table, tokenizer, prompt, sampling.max_tokens)
             for prompt, sampling in zip(prompts, samplings, strict=True)
         ]
-    models.check_tokenizer(folder, tokenizer)
     return Answering(models.load_model(folder, device=device), tokenizer)

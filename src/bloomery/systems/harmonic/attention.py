@@ -183,6 +183,7 @@ class TokenWidths(nn.Module):
 def distances(query: Float[Tensor, "b n q h"], key: Float[Tensor, "b m k h"]) -> Float[Tensor, "b n q k"]:
     """|q - k|^2 of the keys that each query head reads, at least in float32."""
     groups = query.shape[1] // key.shape[1]
+    query, key = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (query, key))
     inner = query.unflatten(1, (key.shape[1], groups)).flatten(2, 3) @ key.transpose(2, 3)
     inner = inner.unflatten(2, (groups, -1)).flatten(1, 2)
     return square(query)[..., None] + square(key).repeat_interleave(groups, 1)[..., None, :] - 2.0 * inner

@@ -135,7 +135,9 @@ def training_side(prepared: Prepared, name: str) -> Side:
         what = "it has no part 'train'" if record["source"] == "gauntlet" else f"its source is {record['source']}"
         raise DataError(f"data.{name}", what, "a set with `source: gauntlet` and a train part")
     rule = share_rule(record["split"]) if record["split"] else bucket_rule(one for one in ON_DEMAND if one in splits)
-    others = [f"{name}:{split}" for split in splits if split != "train" and prepared.documents(f"{name}:{split}")]
+    gauntlets = [one for one, about in prepared.manifest["spec"]["sets"].items() if about["source"] == "gauntlet"]
+    parts = [f"{one}:{split}" for one in gauntlets for split in prepared.splits(one) if split != "train"]
+    others = [part for part in parts if prepared.documents(part)]
     elsewhere = {item_named(one).key for part in others for one in prepared.part(part).names}
     return lambda key: rule(key) == "train" and key not in elsewhere
 

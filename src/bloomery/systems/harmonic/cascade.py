@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
@@ -59,6 +59,14 @@ class Settings(Frozen):
     confidence: float = Field(default=0.5, ge=0, le=1)
     """Of model and experts; a less sure answer falls through."""
 
+    @model_validator(mode="after")
+    def _has_a_step_for_each(self) -> Settings:
+        try:
+            self.training()
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self
+
     def training(self) -> specialists.Settings:
         one = self.experts
         asked = {"data": {one.data: 1.0}, "specialists": one.packets, "tokens": one.tokens, "batch": one.batch}
@@ -86,6 +94,10 @@ class Cascade:
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
         return specialists.Packets().fits_on(config.training())
+
+    def looks_at(self, config: BaseModel) -> tuple[str, ...]:
+        assert isinstance(config, Settings)
+        return specialists.Packets().looks_at(config.training())
 
     def misfit(self, before: BaseModel, after: BaseModel) -> str:
         return "it has no state to go on from"

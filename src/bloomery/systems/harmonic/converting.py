@@ -140,7 +140,7 @@ def _unexplained(meta: Sequence[Meta], goals: Sequence[torch.nn.Module]) -> floa
     shares = []
     for linear, goal in zip(meta, goals, strict=True):
         wanted = weight_of(goal)
-        shares.append(float((weight_of(linear) - wanted).square().sum() / wanted.square().sum()))
+        shares.append(float((weight_of(linear) - wanted).square().sum() / wanted.square().sum().clamp(min=1e-30)))
     return math.fsum(shares) / len(shares)
 
 

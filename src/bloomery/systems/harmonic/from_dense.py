@@ -62,6 +62,8 @@ def from_dense(
         raise TrainingError("compression", found, f"at most {most:.4g}")
     if not torch.isfinite(weight).all():
         raise TrainingError("weight", "not finite", "a matrix of numbers")
+    if not weight.any():
+        raise TrainingError("weight", "all zeros", "a matrix with something to miss")
     metric = Metric.of(covariance)
     linear = bases.make(basis, inputs, outputs, compression, gain, compute_dtype, **options)
     target = weight.detach().double().cpu()

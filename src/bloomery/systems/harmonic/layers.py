@@ -62,6 +62,23 @@ class HarmonicLinear(nn.Module, ABC):
         return counted(self, 2.0 * self.inputs * self.outputs)
 
 
+Seen = tuple[tuple[Tensor, int | None], ...]
+
+
+def seen(tensors: tuple[Tensor, ...]) -> Seen:
+    """What something was made of. The aliases keep storage alive: no other tensor can come to lie at its address."""
+    return tuple((t.detach(), None if t.is_inference() else t._version) for t in tensors)
+
+
+def unchanged(tensors: tuple[Tensor, ...], before: Seen) -> bool:
+    """Whether each is still the same memory and was not written to; of inference tensors nobody can tell."""
+    return len(tensors) == len(before) and all(
+        version is not None and not now.is_inference() and now._version == version
+        and now.data_ptr() == then.data_ptr() and now.device == then.device and now.shape == then.shape
+        for now, (then, version) in zip(tensors, before, strict=True)
+    )  # fmt: skip
+
+
 def counted(module: nn.Module, flops_per_token: float) -> Group:
     """Its numbers, and how many of them are not trained."""
     stored = sum(parameter.numel() for parameter in module.parameters())
@@ -72,24 +89,24 @@ def counted(module: nn.Module, flops_per_token: float) -> Group:
 class Factorised(HarmonicLinear):
     """Applied factor by factor: compute falls with the numbers stored.
 
-    One vector in bfloat16 on a CPU, without gradients, goes through a fused kernel, which is 1.7 to 9 times faster than
-    two calls of torch from a width of 256 to one of 4096. Its sums between the factors are float32: it differs by
-    bfloat16's rounding. Its packed copy of the factors lives until one of them is written to, or a pass with gradients
-    begins.
+    One vector in bfloat16 on a CPU, without gradients, is multiplied with float32 sums between the factors, by a fused
+    kernel where there is a C compiler and else by torch: the two differ by the order of sums, and both from several
+    vectors at once by bfloat16's rounding. Its packed copy of the factors lives until one of them is written to (which
+    `.data` hides), or a pass with gradients begins.
     """
 
     def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
         super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
         self._kernel: Callable[[Tensor], Tensor] | None = None
-        self._kernel_for: tuple[object, ...] = ()
+        self._kernel_for: Seen = ()
 
     @abstractmethod
     def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x W^T by torch; x in the compute dtype."""
 
     @abstractmethod
-    def pack(self) -> Callable[[Tensor], Tensor] | None:
-        """[i] -> [o] in float32 by a kernel; None where there is none."""
+    def pack(self) -> Callable[[Tensor], Tensor]:
+        """[i] -> [o] in float32, for factors as they are now."""
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x of any dtype; the result is in the compute dtype."""
@@ -98,11 +115,10 @@ class Factorised(HarmonicLinear):
             if torch.is_grad_enabled():
                 self._kernel, self._kernel_for = None, ()
             elif x.numel() == self.inputs and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-                state = tuple((p.data_ptr(), p._version) for p in self.parameters())
-                if state != self._kernel_for:
-                    self._kernel, self._kernel_for = self.pack(), state
-                if self._kernel is not None:
-                    return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
+                parameters = tuple(self.parameters())
+                if self._kernel is None or not unchanged(parameters, self._kernel_for):
+                    self._kernel, self._kernel_for = self.pack(), seen(parameters)
+                return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
         return self.product(x)
 
     def tally(self) -> Group:
@@ -169,7 +185,8 @@ class Generated(HarmonicLinear):
         super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
         self.generator = generator
         self.cached = None
-        self._cached_for: tuple[object, ...] = ()
+        self._cached_settings: tuple[object, ...] = ()
+        self._cached_for: Seen = ()
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x of any dtype; the result is in the compute dtype."""
@@ -196,8 +213,7 @@ class Generated(HarmonicLinear):
     def _cached_weight(self) -> Float[Tensor, "o i"]:
         """Without gradients the matrix is kept, until a parameter is written to (its version counter moves), replaced
         (its address or device moves), or a forward pass with gradients begins."""
-        versions = ((p.data_ptr(), p._version, p.device) for p in self.stored())
-        state = (self.compute_dtype, self.generator, *versions)
-        if self.cached is None or state != self._cached_for:
-            self.cached, self._cached_for = self.weight(), state
+        stored, settings = self.stored(), (self.compute_dtype, self.generator)
+        if self.cached is None or settings != self._cached_settings or not unchanged(stored, self._cached_for):
+            self.cached, self._cached_settings, self._cached_for = self.weight(), settings, seen(stored)
         return self.cached

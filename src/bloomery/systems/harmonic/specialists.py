@@ -156,7 +156,8 @@ class _Making:
                 self._train(f"members/{one}", one, self._start(one), self.config.steps // self.config.specialists)
             else:
                 assert self._start(one).is_dir()
-        self._train("one", None, self.ctx.inputs["model"].path, self.config.steps)
+        each = self.config.steps // self.config.specialists
+        self._train("one", None, self.ctx.inputs["model"].path, each * self.config.specialists)
         folder = self.ctx.workdir / "experts"
         for one in every:
             source = self.ctx.workdir / f"members/{one}" if one in grown else self._start(one)

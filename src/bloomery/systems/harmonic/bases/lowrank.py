@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
-from bloomery.systems.harmonic.kernels.factorised import LowRankDecode, library
+from bloomery.systems.harmonic.kernels.factorised import LowRankDecode
 from bloomery.systems.harmonic.layers import Factorised
 from bloomery.systems.harmonic.metric import Metric
 
@@ -36,8 +36,8 @@ class LowRankLinear(Factorised):
     def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         return F.linear(F.linear(x, self.in_factor.to(x.dtype)), self.out_factor.to(x.dtype))
 
-    def pack(self) -> LowRankDecode | None:
-        return LowRankDecode.pack(self.out_factor, self.in_factor) if library() else None
+    def pack(self) -> LowRankDecode:
+        return LowRankDecode.pack(self.out_factor, self.in_factor)
 
     def scales(self) -> dict[str, Scale]:
         return {

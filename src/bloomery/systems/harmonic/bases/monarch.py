@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
 from bloomery.systems.harmonic.bases.lowrank import truncated
-from bloomery.systems.harmonic.kernels.factorised import MonarchDecode, library
+from bloomery.systems.harmonic.kernels.factorised import MonarchDecode
 from bloomery.systems.harmonic.layers import Factorised
 from bloomery.systems.harmonic.metric import Metric
 from bloomery.systems.harmonic.sizes import BLOCKS, blocks_of
@@ -55,8 +55,8 @@ class MonarchLinear(Factorised):
         out = torch.bmm(shuffled, self.out_blocks.to(dtype).transpose(1, 2))
         return out.transpose(0, 1).reshape(*x.shape[:-1], self.outputs)
 
-    def pack(self) -> MonarchDecode | None:
-        return MonarchDecode.pack(self.in_blocks, self.out_blocks) if library() else None
+    def pack(self) -> MonarchDecode:
+        return MonarchDecode.pack(self.in_blocks, self.out_blocks)
 
     def scales(self) -> dict[str, Scale]:
         fan_in = self.inputs // self.blocks

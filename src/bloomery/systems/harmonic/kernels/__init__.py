@@ -9,6 +9,7 @@
 | on_gpu.py      | low-rank, Monarch and sine decoding in Triton, never run on a GPU    |              |
 
 They take plain tensors and know no layer. Weights of atoms generated per product lose to a stored matrix everywhere
-(spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch gives
-the same results.
+(spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch does
+the same, and the results differ by the order of sums. Layers use factorised.py alone: the rest is another function than
+the layer that was trained (rows), or too small a gain (sine).
 """
