@@ -354,7 +354,7 @@ class Flaky:
 
 @pytest.mark.slow
 def test_a_crowd_that_comes_and_goes_leaves_nothing(forge: Any) -> None:
-    members = {"a": {"confidence": 0.05}, "b": {"confidence": 0.05, "timeout_seconds": 0.05}, "c": {}}
+    members = {"a": {"confidence": 0.9}, "b": {"confidence": 0.05, "timeout_seconds": 0.05}, "c": {}}
     chosen = card(members, last={"ngram": 3}, routing="learned", hold=2)
     models = {"a": Flaky(1), "b": Flaky(2), "c": Flaky(3), "ngram": table()}
     done: list[dict[str, Any]] = []
