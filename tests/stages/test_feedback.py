@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bloomery.errors import ArtifactError
 from bloomery.evaluate.cascade.card import Card
-from bloomery.evaluate.cascade.feedback import Unknown
+from bloomery.evaluate.cascade.feedback import TooMany, Unknown
 from bloomery.stages import feedback
 from bloomery.stages.feedback import ANSWERED, VOTES, WEIGHTS, Ledger
 
@@ -59,6 +59,33 @@ def test_restarting_changes_no_weight(tmp_path_factory: pytest.TempPathFactory, 
         ledger.undo(event)
     assert ledger.weights == nothing
     ledger.__exit__()
+
+
+def test_an_answer_has_no_more_votes_than_are_kept(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("x", (0, 7), told("a"))
+        ledger.answered("y", (0, 7), told("a"))
+        events = [ledger.vote("x", 1)["event"] for _ in range(feedback.MOST_VOTES)]
+        weights = ledger.weights
+        with pytest.raises(TooMany):
+            ledger.vote("x", -1)
+        assert ledger.weights == weights
+        ledger.vote("y", 1)
+        ledger.undo(events[3])
+        ledger.vote("x", -1)
+        assert ledger.weights != weights
+
+
+def test_the_log_of_answers_stays_short_while_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedback, "ANSWERS", 10)
+    with Ledger(tmp_path, CARD) as ledger:
+        for number in range(95):
+            ledger.answered(f"x{number}", (0,), told("a"))
+            assert len((tmp_path / ANSWERED).read_bytes().splitlines()) <= 20
+        ledger.vote("x94", 1)
+        ledger.vote("x85", 1)
+        with pytest.raises(Unknown):
+            ledger.vote("x84", 1)
 
 
 def test_a_torn_line_is_a_vote_that_was_not_cast(tmp_path: Path) -> None:

@@ -76,5 +76,8 @@ def _tables(run: str, root: Path) -> dict[int, Path]:
         for made in stage.shown.artifacts if stage.shown is not None else ():
             card = view.folder / made.path / NGRAM_CARD
             if made.who.startswith("baseline:") and card.is_file():
-                found.setdefault(int(json.loads(card.read_text())["order"]), card.parent)
+                try:
+                    found.setdefault(int(json.loads(card.read_text())["order"]), card.parent)
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    raise ArtifactError(str(card), f"cannot be read ({error})", "what its baseline wrote") from None
     return found

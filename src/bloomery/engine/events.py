@@ -6,6 +6,7 @@ fails leaves the file as it was.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -45,7 +46,8 @@ class EventLog:
                     os.fsync(stream.fileno())
         except OSError as error:
             if size is not None:
-                os.truncate(self.file, size)
+                with contextlib.suppress(OSError):  # a torn line is cut when the file is next opened
+                    os.truncate(self.file, size)
             raise _unwritable(self.file, error) from error
         return line
 

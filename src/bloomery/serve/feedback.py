@@ -3,7 +3,8 @@
 A vote names an answer by the `bloomery.id` that came with it, and says -1 to 1, or `bad` or `good`. It has an event
 id, by which it is taken back. What it does to weights stands in evaluate/cascade/feedback.py.
 
-Refuses answers and votes that nobody knows (404), and a vote that cannot be stored (503): then nothing has changed.
+Refuses answers and votes that nobody knows (404), more votes on one answer than are kept (429), and a vote that cannot
+be stored (503): then nothing has changed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from bloomery.errors import BloomeryError
-from bloomery.evaluate.cascade.feedback import Unknown
+from bloomery.evaluate.cascade.feedback import TooMany, Unknown
 from bloomery.serve.desk import Desk
 from bloomery.serve.source import Refusal
 from bloomery.serve.wire import FeedbackAsked
@@ -43,6 +44,9 @@ def _first(desk: Desk, act: Callable[[Any], dict[str, Any]], nothing: str, param
             return {"model": group.name, **act(group.ledger)}
         except Unknown:
             continue
+        except TooMany:
+            message = "this answer has as many votes as are kept; take one back"
+            raise Refusal(429, message, kind="rate_limit_error", code="too_many_votes") from None
         except BloomeryError:  # its text names folders of this machine
             raise Refusal(503, "the vote could not be stored; nothing has changed", kind="server_error") from None
     raise Refusal(404, nothing, param=param, code="not_found")

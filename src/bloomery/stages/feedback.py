@@ -25,12 +25,14 @@ from bloomery.engine.events import FAULTS, Event, EventLog, illegible, read_even
 from bloomery.engine.rundir import Lock
 from bloomery.errors import ArtifactError
 from bloomery.evaluate.cascade.card import Card
-from bloomery.evaluate.cascade.feedback import UNIT, Unknown, Vote, Votes, thousandths
+from bloomery.evaluate.cascade.feedback import UNIT, TooMany, Unknown, Vote, Votes, thousandths
 from bloomery.evaluate.cascade.routing import CONNECTIONS
 
 VOTES, ANSWERED, WEIGHTS = "votes.jsonl", "answers.jsonl", "weights.json"
 ANSWERS = 10_000
 """Answers that are remembered."""
+MOST_VOTES = 32
+"""On one answer, those that were replaced among them: each can still be undone, so each is kept."""
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +77,14 @@ class Ledger:
             log.warning("an answer is not in the log: %s", error)
 
     def vote(self, answer: str, score: float) -> dict[str, Any]:
-        """Raises Unknown; ArtifactError where it cannot be stored, and then it is not cast."""
+        """Raises Unknown, TooMany; ArtifactError where it cannot be stored, and then it is not cast."""
         with self._one_at_a_time:
             stands = self._votes.on(answer)
             about = (stands.member, stands.connections) if stands else self._answers.get(answer)
             if about is None:
                 raise Unknown(answer)
+            if self._votes.count(answer) >= MOST_VOTES:
+                raise TooMany(answer)
             vote = Vote(f"vote-{secrets.token_hex(8)}", answer, *about, thousandths(score))
             before = self._votes.weights_at(vote)
             self._votes.cast(vote)

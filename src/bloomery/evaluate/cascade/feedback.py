@@ -27,6 +27,10 @@ class Unknown(Exception):
     """There is no such answer, or no such vote, or it is undone already."""
 
 
+class TooMany(Exception):
+    """An answer has as many votes as are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vote:
     event: str
@@ -82,6 +86,10 @@ class Votes:
     def on(self, answer: str) -> Vote | None:
         """The vote that stands."""
         return several[-1] if (several := self._of_answer.get(answer)) else None
+
+    def count(self, answer: str) -> int:
+        """Of votes on an answer, those that were replaced among them."""
+        return len(self._of_answer.get(answer, ()))
 
     def event(self, event: str) -> Vote:
         """Raises Unknown."""
