@@ -76,6 +76,7 @@ def test_every_answer_of_a_conversation_is_an_example_and_they_never_part(tmp_pa
         ("a b c d e f", "a b c d x y z u v w", "echo", 1 - 2 / 8),
         ("Write f", "Here: ```python\ndef f(:\n``` and ```python\nx = 1\n```", "code", 0.5),
         ("Write f", "Here it goes on and on: ```python\nx = (1", "code", 0.0),
+        ("Write f", f"```python\n{'-' * 20_000}1\n```", "code", 0.0),  # more than the parser's stack holds
     ],
 )  # fmt: skip
 def test_each_part_of_the_quality_by_hand(prompt: str, response: str, part: str, value: float) -> None:

@@ -88,10 +88,16 @@ def test_a_function_body_completes_its_signature_to_a_right_program() -> None:
     assert made[0].response.startswith("    ")
 
 
+def test_a_body_keeps_its_own_indentation() -> None:
+    (made,) = function_body([Example("Q: Write f.\nA:", "def f(x):\n\treturn x", "code", {"n": 1})], 1)
+    ast.parse(made.text)
+    assert made.response == "\treturn x"
+
+
 def test_what_is_no_single_function_is_not_used() -> None:
     answers = [
         "x = 1", "def f(x): return x", "def f(:", "@cached\ndef f(x):\n    return x", "",
-        "def f(x):\n    return 1\nf(2)",
+        "def f(x):\n    return 1\nf(2)", f"def f(x):\n    return {'-' * 20_000}1",
     ]  # fmt: skip
     with pytest.raises(DataError, match="function_body"):
         function_body([Example("Q: Write f.\nA:", answer, "code", {"n": 1}) for answer in answers], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
@@ -24,8 +25,11 @@ from bloomery.evaluate.cascade.answering import Reader, answer
 from bloomery.evaluate.cascade.card import Card
 from bloomery.evaluate.sample import stream
 from bloomery.evaluate.sampling import Sampling
+from bloomery.evaluate.writing import Piece
 from bloomery.model.dense import Transformer
 from bloomery.serve.batching import Load
+from bloomery.serve.cascade import Texts
+from bloomery.serve.source import Question, Reading
 from support.cascades import Broken, Stuck, card, cascade, table
 from support.scorers import Constant, Uniform
 from support.writers import writer
@@ -350,6 +354,46 @@ class Flaky:
             return torch.full((*tokens.shape, 257), math.nan)
         weights = torch.tensor([[[self.draw.random() ** 8 for _ in range(257)]] * tokens.shape[1]])
         return torch.log_softmax(20 * weights, -1)
+
+
+class Recorded:
+    """In place of the desk: what was asked, to be answered by hand."""
+
+    context = 100
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def submit(self, jobs: Any, worker: str = "") -> None:
+        self.asked += jobs
+
+    def leave(self, jobs: Any) -> None:
+        pass
+
+
+def test_who_reads_slowly_makes_no_member_late(tmp_path: Path) -> None:
+    """The clock is that of the member: what came in time waits, however long the client takes."""
+
+    async def read() -> tuple[list[str], Any]:
+        desk: Any = Recorded()
+        chosen = card({"a": {"timeout_seconds": 0.2}}, hold=1)
+        with cascade(tmp_path, chosen, {"a": Constant(257, 0)}) as made:
+            wish = Question({"a": Reading([1, 2])}, "hi"), Sampling(max_tokens=3)
+            texts = Texts(desk, made, [wish], streamed=True)
+            ((_, tell),) = desk.asked
+            tell(Piece("one ", logprob=-0.1))
+            told: list[str] = []
+            async for found in texts.rounds():
+                told += [event.text for _, event in found if isinstance(event, Piece)]
+                if len(told) == 1:
+                    tell(Piece("two ", logprob=-0.1))
+                    await asyncio.sleep(0.3)  # the client, while the clock of the member runs out
+                    tell(Piece("three", logprob=-0.1, finish="length"))
+            return told, made.outcomes
+
+    told, outcomes = asyncio.run(read())
+    assert told == ["one ", "two ", "three"]
+    assert {outcome for _, outcome in outcomes} == {"answered"}
 
 
 @pytest.mark.slow

@@ -25,12 +25,13 @@ from bloomery.evaluate.gauntlet.generate import TEMPLATES, item_named
 from bloomery.evaluate.gauntlet.item import CATEGORIES
 from bloomery.evaluate.perplexity import perplexity
 from bloomery.measure import Measurement
+from bloomery.plan.canon import digest
 from bloomery.stages import models, training
 from bloomery.stages.finetune import Finetune, Settings
 from bloomery.stages.material import Material, examples_of
 from bloomery.stages.prepare import parse_data, prepare
 from bloomery.stages.training import Addition
-from bloomery.stages.tuning import behind, segment
+from bloomery.stages.tuning import Tuning, behind, segment
 
 SPLIT = {"train": 0.8, "val": 0.1, "test": 0.1}
 DATA: dict[str, Any] = {
@@ -149,10 +150,15 @@ def test_made_examples_that_ask_what_is_held_out_are_left_out(skills: Prepared, 
     kept = examples_of(skills.part("skills:train"), skills.tokenizer)[:7]
     same = replace(kept[0], prompt=held[0].prompt, origin={"round": 1})
     reworded = replace(kept[1], prompt="Q: In other words?\nA:", origin={"item": held[1].origin["item"]})
-    ctx = context(skills, tmp_path / "c", inputs={"won": made(tmp_path / "won", [*held, *kept, same, reworded])})
-    material = Material(ctx, {"skills": 0.5, "won": 0.5}, {})
+    spaced = replace(
+        kept[2], prompt=held[2].prompt + "\n", origin={"round": 2}
+    )  # white space is one token with what follows
+    merged = replace(kept[3], prompt=held[3].prompt, response=held[3].response.lstrip() + "s", origin={"round": 3})
+    asked = [*held, *kept, same, reworded, spaced, merged]
+    material = Material(context(skills, tmp_path / "c", inputs={"won": made(tmp_path / "won", asked)}),
+                        {"skills": 0.5, "won": 0.5}, {})  # fmt: skip
     assert material.parts()[1][0].documents == len(kept)
-    assert material.notes == ["won: 7 of 14 examples ask what is held out"]
+    assert material.notes == ["won: 9 of 16 examples ask what is held out"]
 
 
 def test_a_name_that_is_a_set_and_an_input_is_refused(skills: Prepared, tmp_path: Path) -> None:
@@ -180,6 +186,12 @@ def test_weights_are_counted_over_the_mixture() -> None:
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             check_balance(weights, **{"at_most": 0.7, "at_least": 0.0, "examples": 1, **rule})  # pyright: ignore
+    for least in (0.12, 0.149):  # format is diluted too where a part that holds it grows
+        more = room(weights, *parts[1], "code", 100, most=1.0, least=least)
+        shares = [
+            weigh([parts[0], (file(code=5 + extra, format=15), 0.2)])["format"].share for extra in (more, more + 1)
+        ]
+        assert [share >= least for share in shares] == [True, False]
     more = room(weights, *parts[0], "code", 100, most=0.4, least=0.0)
     counted = [
         weigh([(file(math=30, code=10 + extra), 0.8), parts[1]])["code"].share <= 0.4 for extra in (more, more + 1)
@@ -240,6 +252,34 @@ def test_of_other_sets_the_categorys_own_examples_are_read_once_more(tmp_path: P
     assert list(file.names[own.documents :]) == [*odd, *odd[:3]]
     with pytest.raises(DataError, match="no examples of 'prime'"):
         material.parts([Addition(0, "prime", 1)])
+
+
+def test_a_category_without_examples_to_read_more_of_is_refused_at_the_start(tmp_path: Path) -> None:
+    source = {"source": "jsonl", "file": "pairs.jsonl", "prompt": "prompt", "response": "response", "category": "kind"}
+    data = {"tokenizer": {"kind": "bytes"}, "pairs": {**source, "split": {"train": 0.7, "val": 0.3}}}
+
+    def with_odd(line: int) -> Prepared:
+        kinds = ["odd" if n == line else "even" for n in range(40)]
+        lines = [{"prompt": f"{n}?", "response": str(n), "kind": kind} for n, kind in enumerate(kinds)]
+        (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return prepare(parse_data(data), tmp_path / f"data{line}", roots=[tmp_path])
+
+    prepared = (with_odd(line) for line in range(40))
+    pairs = next(one for one in prepared if "odd" in one.part("pairs:val").categories)
+    config = tune_settings(data="pairs", topup=TOPUP, validation={"split": "val"})
+    with pytest.raises(DataError, match="'odd' is looked at"):
+        Tuning(context(pairs, tmp_path / "c"), config)
+
+
+def test_the_order_of_the_parts_is_part_of_every_digest() -> None:
+    """The first is what is looked at and topped up, and a mapping's digest knows no order."""
+    one, other = (tune_settings(data=data) for data in ({"b": "50%", "a": "50%"}, {"a": "50%", "b": "50%"}))
+    dumped = [each.model_dump(mode="json") for each in (one, other)]
+    assert digest(dumped[0]) != digest(dumped[1])
+    assert digest(dumped[1]) == digest({**dumped[1], "data": {"a": 0.5, "b": 0.5}})
+    for config, dump in ((one, dumped[0]), (other, dumped[1])):
+        again = Settings.model_validate(json.loads(json.dumps(dump, sort_keys=True)), context={"system": "dense"})
+        assert list(again.data) == list(config.data)
 
 
 TOPUP = {"loss_over_mean": 1.001, "add": 30}
