@@ -1,6 +1,8 @@
 """The baseline frozen_random through a real run: linears as drawn, the rest trained on what the candidate read."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,9 @@ def _harmonic() -> None:
         pytest.skip("the harmonic system is not installed")
 
 
-def test_only_what_is_not_a_linear_has_learned(tmp_path: Path, bloomery: Command) -> None:
+def test_only_what_is_not_a_linear_has_learned_at_the_price_of_the_judged_model(
+    tmp_path: Path, bloomery: Command
+) -> None:
     tiny_plan(tmp_path, **{"stages.0.config.model": SHAPE}, **PLAN)
     done = bloomery("run", "tiny.yaml", "--threads", "1")
     assert done.code == 0, done.out + done.err
@@ -31,6 +35,16 @@ def test_only_what_is_not_a_linear_has_learned(tmp_path: Path, bloomery: Command
     assert same == {n for n, p in drawn.named_parameters() if not p.requires_grad}
     assert all(".attention." in name or ".feed_forward." in name for name in same)
     assert len(same) == 7 * 3
+    finished = {who: (one["tokens"], one["flops"]) for who, one in ended(tmp_path).items()}
+    assert finished["baseline:frozen"] == pytest.approx(finished["candidate"]), "gradients flow through what is frozen"
+    assert min(finished["candidate"]) > 0
+
+
+def ended(folder: Path) -> dict[str, dict[str, Any]]:
+    """{who: what is written of its cell}."""
+    (file,) = folder.glob("runs/test/tiny/events.jsonl")
+    every = map(json.loads, file.read_text().splitlines())
+    return {one["who"]: one for one in every if one["event"] == "cell_finished"}
 
 
 def test_a_system_without_frozen_linears_is_told(tmp_path: Path, bloomery: Command) -> None:

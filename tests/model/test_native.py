@@ -80,6 +80,20 @@ def test_a_library_is_built_once_and_found_again(tmp_path: Path, cache: Path, mo
 
 
 @needs_compiler
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_library_is_its_owners_alone_whatever_the_umask(tmp_path: Path, cache: Path, mask: int) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o755)
+    before = os.umask(mask)
+    try:
+        add(written(tmp_path))
+    finally:
+        os.umask(before)
+    (file,) = cache.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@needs_compiler
 def test_another_source_compiler_or_processor_is_another_library(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +174,14 @@ def test_a_compiler_that_does_not_run(
     assert "does not run" in refused(written(tmp_path), caplog)
 
 
+def test_a_compiler_that_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", 'gcc "-O2')
+    assert "No closing quotation" in refused(written(tmp_path), caplog)
+    assert "No closing quotation" in native.describe()
+
+
 @needs_compiler
 def test_a_source_that_does_not_compile(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     reason = refused(written(tmp_path, "long add(long a) { return undeclared; }\n"), caplog)
@@ -185,6 +207,20 @@ def test_a_cache_that_cannot_be(
     monkeypatch.setenv("BLOOMERY_CACHE", str(tmp_path / "file" / "below"))
     assert "no cache folder" in refused(written(tmp_path), caplog)
     assert "no cache folder" in native.describe()
+
+
+@needs_compiler
+def test_nobody_has_no_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without $HOME and without an entry in the system's list, as in a container."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(native.Path, "home", nowhere)
+    for name in ("BLOOMERY_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert "home directory" in refused(written(tmp_path), caplog)
+    assert "home directory" in native.describe()
 
 
 @needs_compiler

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.data.prepared import Prepared
+from bloomery.data.split import share_rule
 from bloomery.errors import DataError
 from bloomery.evaluate.gauntlet.generate import TEMPLATES, item_named
 from bloomery.evaluate.gauntlet.item import CATEGORIES, Dice, Item
@@ -77,8 +78,6 @@ def test_some_axes_come_evenly_from_the_categories() -> None:
 
 def test_only_the_training_side_of_the_split_is_asked(skills: Prepared) -> None:
     """Judged by the whole set, not by the rule: what stands in another part, or would fall into one, is not asked."""
-    from bloomery.data.split import share_rule
-
     side, rule = training_side(skills, "skills"), share_rule(SKILLS["split"])  # type: ignore[arg-type]
     elsewhere = {
         item_named(name).key for split in ("val", "test", "held_out") for name in skills.part(f"skills:{split}").names
@@ -92,6 +91,18 @@ def test_only_the_training_side_of_the_split_is_asked(skills: Prepared) -> None:
     assert not {item.key for item in items} & elsewhere
     assert not any(item.held_out for item in items)
     assert len({item.key for item in items}) == len(items), "no question is asked twice"
+
+
+def test_what_another_gauntlet_of_the_data_judges_is_not_asked_either(tmp_path: Path) -> None:
+    """Two splits of the same questions: what one trains on, the other may hold out."""
+    exam = {"source": "gauntlet", "examples": 800, "seed": 1, "split": {"train": 0.5, "dev": 0.1, "val": 0.4}}
+    data = {"tokenizer": {"kind": "bytes"}, "skills": SKILLS, "exam": exam}
+    both = prepare(parse_data(data), tmp_path / "data")
+    side, rule = training_side(both, "skills"), share_rule(SKILLS["split"])  # type: ignore[arg-type]
+    judged = {item_named(name).key for split in ("dev", "val", "held_out") for name in both.part(f"exam:{split}").names}
+    assert sum(rule(key) == "train" for key in judged) > 50
+    assert not any(side(key) for key in judged)
+    assert any(side(item_named(name).key) for name in both.part("exam:train").names)
 
 
 def test_a_set_that_is_no_gauntlet_has_no_training_side(tmp_path: Path) -> None:

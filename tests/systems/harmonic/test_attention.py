@@ -19,7 +19,7 @@ from bloomery.model.dense import Transformer
 from bloomery.model.layers import Positions, positions
 from bloomery.model.select import prove_cover
 from bloomery.model.tally import assert_equal, count, measure_flops
-from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised
+from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised, distances
 from bloomery.systems.harmonic.config import CHUNK, HarmonicConfig
 from bloomery.systems.harmonic.linear_attention import (
     FLOOR,
@@ -150,6 +150,16 @@ def test_token_widths(kind: str) -> None:
     found = mixing(x, query / math.sqrt(h), key, value, where, None)
     inputs = [x, query, key, value, *mixing.parameters()]
     check(found, slow(query, key, value, a, b, seen), inputs)
+
+
+def test_distances_of_bfloat16_are_those_of_its_numbers() -> None:
+    """The difference of large numbers: with an inner product in bfloat16 equal tokens are far apart, or below zero."""
+    query, key = ((3 * torch.randn(2, heads, 16, 64)).bfloat16() for heads in (4, 2))
+    key[:, :, :4] = query[:, ::2, :4]
+    found = distances(query, key)
+    wanted = (query.double()[:, :, :, None] - key.double().repeat_interleave(2, 1)[:, :, None]).square().sum(-1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=2e-3)
 
 
 def test_equal_widths_are_the_shared_width() -> None:

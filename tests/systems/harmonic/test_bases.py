@@ -245,6 +245,39 @@ def test_without_gradients_the_output_is_the_same_to_the_bit(basis: str, dtype: 
     assert "cached" not in module.state_dict()
 
 
+@pytest.mark.parametrize("basis", ["sine", "lowrank", "monarch"])
+@pytest.mark.parametrize("way", ["assign", "data"])
+def test_what_is_kept_without_gradients_never_outlives_the_numbers(basis: str, way: str) -> None:
+    """Replaced twice between two calls: the allocator likes to give the second the address that the first call saw."""
+    module, other = (layer(basis, 64, 64, 4.0, compute_dtype=torch.bfloat16) for _ in range(2))
+    inputs = torch.randn(1, 64, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for name, shape in {name: parameter.shape for name, parameter in module.named_parameters()}.items():
+            for turn in range(50):
+                module(inputs)
+                for value in (turn + 0.5, turn + 1.0):
+                    if way == "assign":
+                        module.load_state_dict({name: torch.full(shape, value / 50)}, assign=True, strict=False)
+                    else:
+                        module.get_parameter(name).data = torch.full(shape, value / 50)
+                other.load_state_dict(module.state_dict())
+                assert torch.equal(module(inputs), other(inputs)), (name, turn)
+
+
+@pytest.mark.parametrize("basis", TABLE)
+def test_built_and_called_in_inference_mode(basis: str) -> None:
+    """Such tensors count no writes: nothing made of them may be kept."""
+    outside = layer(basis, compute_dtype=torch.bfloat16)
+    inputs = torch.randn(1, 12, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        module = layer(basis, compute_dtype=torch.bfloat16)
+        assert torch.equal(module(inputs), outside(inputs))
+        for one in (module, outside):
+            for parameter in one.parameters():
+                parameter.mul_(1.5)
+        assert torch.equal(module(inputs), outside(inputs))
+
+
 @pytest.mark.parametrize("basis", TABLE)
 def test_meta_device_allocates_nothing(basis: str) -> None:
     with torch.device("meta"):

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asked import SHAPE, ask, random_model
+from asked import SHAPE, ask, manuals, random_model
 
 from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import Artifact, seal
 from bloomery.engine.discover import catalogue
 from bloomery.evaluate.cascade.routing import CONNECTIONS, route, words_of
 from bloomery.evaluate.sample import generate
+from bloomery.plan.check import check
+from bloomery.plan.load import load_text
 from bloomery.stages import models
 from bloomery.stages.cascades import member_folders, open_cascade, read_cascade
 from bloomery.stages.gauntlet import Gauntlet, GauntletSettings, _writer
@@ -74,3 +76,43 @@ def test_a_cascade_needs_experts_of_its_own() -> None:
     for change in ({"experts": {"packets": 1}}, {"last": {"ngram": 6}}, {"feedback": "none"}, {"confidence": 2}):
         with pytest.raises(ValueError, match=next(iter(change))):
             Cascade().config_model().model_validate({**CONFIG, **change})
+
+
+PLAN = """bloomery: 1
+name: test/cascade
+system: harmonic
+hypothesis: experts answer better
+variable: nothing
+seeds: [0]
+data: {tokenizer: {kind: bytes}, manuals: {source: text, folder: manuals}}
+suites: {text: {kind: perplexity, data: "manuals:PART"}}
+stages:
+  - id: base
+    kind: pretrain
+    config: {model: {layers: 1, width: 16, heads: 2, basis: sine, compression: 4}, data: manuals, tokens: 4096 tok,
+             optimizer: {lr: 0.1}}
+    gate: [{metric: text/loss, op: "<", value: 9}]
+  - id: answer
+    kind: harmonic/cascade
+    needs: {model: base, fallback: base}
+    config: {experts: {packets: 16, tokens: TOKENS, batch: 8, context: 128}}
+    sweep: {experts.packets: [2, 4]}
+    select: {lowest: packets/routed_loss}
+    gate: [{metric: text/loss, op: "<", value: 9}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "part", "said"),
+    [
+        ("40k", "test", []),
+        ("4k", "test", ["3 steps for 16 specialists"]),
+        ("40k", "val", ["packets/routed_loss is looked at on manuals:val, which the suite 'text' judges on"]),
+    ],
+)
+def test_check_says_what_cannot_be(tmp_path: Path, tokens: str, part: str, said: list[str]) -> None:
+    manuals(tmp_path / "manuals")
+    written = PLAN.replace("TOKENS", tokens).replace("PART", part)
+    problems = check(load_text(written, tmp_path / "plan.yaml"), catalogue).problems
+    assert len(problems) == len(said), problems
+    assert all(one in str(problem) for one, problem in zip(said, problems, strict=True)), problems

@@ -107,6 +107,17 @@ def test_as_many_harmonics_as_layers_are_level_2_exactly(form: str) -> None:
     torch.testing.assert_close(short.shared.harmonics["key"][0], mean)
 
 
+def test_a_silenced_linear_is_explained() -> None:
+    """Its matrix is zero: a share of no energy would be no number."""
+    source, target = model(compression=3), model(1, level=2, meta_components=8)
+    with torch.no_grad():
+        source.blocks[0].attention.output.gain.zero_()
+    done = from_harmonic(target, source)
+    assert 0 < done.unexplained_energy < 1
+    assert not weight_of(target.blocks[0].attention.output).any()
+    assert logits(target).isfinite().all()
+
+
 def test_what_cannot_be_converted_is_refused() -> None:
     with pytest.raises(PlanError, match="literal"):
         from_harmonic(model(level=2, form="literal", meta_components=4), model(compression=3))

@@ -217,3 +217,9 @@ def test_mistakes_are_named() -> None:
         from_dense(random(8, 8) / 0, "lowrank", 2)
     with pytest.raises(TrainingError, match="negative"):
         from_dense(random(8, 8), "lowrank", 2, -covariance(8))
+
+
+@pytest.mark.parametrize("basis", TABLE)
+def test_a_matrix_of_zeros_has_nothing_to_miss(basis: str) -> None:
+    with pytest.raises(TrainingError, match="all zeros"):
+        from_dense(torch.zeros(16, 16), basis, 2.0)

@@ -136,6 +136,22 @@ def test_a_layer_decodes_its_own_matrix(path: str, layer: HarmonicLinear) -> Non
     assert errors[1] < 8e-3
 
 
+@needs_library
+def test_a_layer_decodes_alike_with_a_compiler_and_without(
+    layer: HarmonicLinear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the order of float32 sums, which seldom decides the last bit of a bfloat16."""
+    x = draw(1, 64, 96).to(torch.bfloat16)
+    with torch.no_grad():
+        compiled = torch.stack([layer(one[None]) for one in x])
+        monkeypatch.setenv("BLOOMERY_NATIVE", "0")
+        again = copy.deepcopy(layer)
+        again.load_state_dict(layer.state_dict())  # packed anew
+        alone = torch.stack([again(one[None]) for one in x])
+    assert (alone != compiled).double().mean() < 0.01
+    torch.testing.assert_close(alone, compiled, rtol=2**-7, atol=1e-4)
+
+
 def test_a_layer_packs_anew_what_was_written_to(path: str, layer: HarmonicLinear) -> None:
     x = draw(1, 96)
     with torch.no_grad():

@@ -3,18 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from asked import ask, random_model, until_done
 from pydantic import ValidationError
 
 from bloomery.data.prepared import Prepared
+from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.discover import catalogue
 from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.gauntlet.generate import item_named
+from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.ngram_cache import Cached
+from bloomery.evaluate.sampling import Sampling
 from bloomery.measure import Measurement
 from bloomery.plan.metrics import matches
+from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.gauntlet import likeliest
 from bloomery.stages.prepare import parse_data, prepare
+from bloomery.systems.harmonic.asking import writer_of
 from bloomery.systems.harmonic.axes import AXES, training_side
 from bloomery.systems.harmonic.self_play import MOST_AXES, Settings, kind
 
@@ -125,3 +133,18 @@ def test_other_data_and_other_vocabularies_are_refused(
     other = prepare(parse_data({"tokenizer": {"kind": "bytes"}, "skills": skills}), tmp_path / "other")
     with pytest.raises(ArtifactError, match="tokenizer"):
         ask(kind(), other, tmp_path / "c", {"model": know_nothing}, CONFIG)
+
+
+def test_a_table_answers_with_its_caches_and_speaks_its_own_vocabulary(asked_data: Prepared, tmp_path: Path) -> None:
+    tokenizer = BytesTokenizer()
+    end, text = tokenizer.end_of_document, [list(map(int, tokenizer.encode(one))) for one in ("ab" * 20, "z" * 40)]
+    table, repeats = (np.array([end, *one]) for one in text)
+    counted = NGram.fit([table], order=2, vocab=tokenizer.vocab, end_of_document=end)
+    Cached.fit(counted, [repeats], windows=(20,), longest=1).save(tmp_path)
+    (tmp_path / NGRAM_CARD).write_text("{}")
+    tokenizer.save(tmp_path / "tokenizer")
+    sampling = [Sampling(max_tokens=3, temperature=0.0, seed=0)]
+    assert likeliest(counted, tokenizer, "zzzz", 3) != "zzz", "the table never saw it"
+    assert writer_of(tmp_path, tokenizer, "cpu")(["zzzz"], sampling) == ["zzz"]
+    with pytest.raises(ArtifactError, match="tokenizer"):
+        writer_of(tmp_path, asked_data.tokenizer, "cpu")

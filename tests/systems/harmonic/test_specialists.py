@@ -165,6 +165,16 @@ def test_settings_that_mean_nothing_are_refused(change: dict[str, Any], says: st
         Packets().config_model().model_validate({**CONFIG, **change})
 
 
+def test_the_one_model_reads_as_much_as_the_specialists_together(
+    shelves: Prepared, start: Artifact, tmp_path: Path
+) -> None:
+    """15 steps for 4 are 3 each, so the control trains 12."""
+    spent: list[float] = []
+    config = {**CONFIG, "specialists": 4}
+    ask(Packets(), shelves, tmp_path, {"model": start}, config, spend=lambda *, tokens, flops: spent.append(tokens))
+    assert sum(spent) == 2 * 12 * 4 * 32
+
+
 def test_its_price_is_the_specialists_and_the_one_model() -> None:
     kind = catalogue.kind("harmonic/packets")
     config = kind.config_model().model_validate(CONFIG)
