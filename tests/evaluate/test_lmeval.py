@@ -155,7 +155,7 @@ def test_generated_text_and_rolling_likelihoods_equal_hflm(
     assert [len(found) for found in texts] == [6, 6, 6]  # twice, for each of the filters
     for mine, other, third in zip(*texts, strict=True):
         assert mine["resps"] == other["resps"] == third["resps"]
-        assert len(mine["resps"][0][0]) > 100
+        assert len(mine["resps"][0][0]) > 50  # a text, whatever pieces the tokenizer of our own pages has
 
     class Asked:
         args = (Path(lmeval.__file__).read_text(),)
