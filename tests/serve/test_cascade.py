@@ -239,7 +239,8 @@ def test_a_client_that_goes_away_ends_whoever_is_asked(forge: Any, stream: bool)
     stuck = Stuck()
     chosen = card({"vague": {"confidence": 0.9}, "stuck": {}})
     with forge(chosen, {"vague": Uniform(257), "stuck": stuck}) as here:
-        body = json.dumps({"model": "forge", "prompt": "ore", "max_tokens": 20, "stream": stream, "n": 3})
+        asked_for = {"model": "forge", "prompt": "ore", "max_tokens": 20, "stream": stream, "n": 3}
+        body = json.dumps({**asked_for, "seed": 4})  # else one might end at its first token, not be left
         head = (
             f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         )

@@ -106,11 +106,11 @@ class Batch:
         logits = self._decoding.step([writing.tokens[-1] for _, writing in self._rows])
         return self._told([writing.take(own) for (_, writing), own in zip(self._rows, logits, strict=True)])
 
-    def leave(self) -> int:
-        """End the rows of cancelled jobs; how many."""
+    def leave(self, count: Callable[[int], None]) -> None:
+        """End the rows of cancelled jobs, `count`ed before they are gone."""
         gone = [row for row, (job, _) in enumerate(self._rows) if job.cancelled]
+        count(len(gone))
         self._drop(gone)
-        return len(gone)
 
     def fail(self, reason: str) -> list[tuple[Job, Event]]:
         """End all rows, and begin with an empty cache."""
@@ -195,12 +195,15 @@ class Worker:
     def _round(self) -> list[tuple[Job, Event]]:
         events: list[tuple[Job, Event]] = []
         for batch in self.batches.values():
-            self.cancelled += batch.leave()
+            batch.leave(self._count)
         for batch, job in self._next():
             events += self._guarded(batch, lambda batch=batch, job=job: batch.begin(job))
         for batch in self.batches.values():
             events += self._guarded(batch, batch.step)
         return events
+
+    def _count(self, cancelled: int) -> None:
+        self.cancelled += cancelled
 
     def _next(self) -> list[tuple[Batch, Job]]:
         """Waiting jobs for which there is a slot, in the order in which they came."""
