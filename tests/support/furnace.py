@@ -55,8 +55,11 @@ def value_in(folder: Path) -> float:
 
 
 def write_value(folder: Path, value: float, **more: Any) -> Path:
+    """Whole or not at all: whoever writes it may be killed at any moment."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "value.json").write_text(json.dumps({"value": value, **more}))
+    beside = folder.with_name(f"{folder.name}.tmp")  # what is left of it belongs to no artifact
+    beside.write_text(json.dumps({"value": value, **more}))
+    beside.replace(folder / "value.json")
     return folder
 
 
