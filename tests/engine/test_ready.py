@@ -50,6 +50,32 @@ def test_check_warns_since_the_plan_itself_is_right(bench: Bench) -> None:
     assert ["rulers: is not installed" in str(note) and "pip install" in str(note) for note in found.warnings] == [True]
 
 
+def test_what_is_only_reported_is_left_out_and_told(bench: Bench) -> None:
+    claim = {"id": "small", "source": "here", "says": "it is small", "gate": [below(9) | {"of": "stage:only"}]}
+    file = bench.write(stage("only", gate=[below(99, "grow/loss")], evaluate=["size"]), claims=[claim])
+    found = check(load(file), Furnace(size=Wanting()))  # type: ignore[arg-type]
+    assert ["leaves it out" in str(note) for note in found.warnings if "rulers" in str(note)] == [True]
+    ran = bench.launch(furnace=Furnace(size=Wanting()))
+    assert ran.outcome.status == "passed"
+    assert [note["text"] for note in ran.told("note") if "size" in note["text"]] == [
+        "suite size is left out: rulers: is not installed, rulers 3 wanted (pip install 'bloomery[rulers]')"
+    ]
+    assert [answer["status"] for answer in ran.told("claim_judged")] == ["undecided"]
+    again = bench.launch(furnace=Furnace(size=Wanting(lacks=False)))
+    assert any(name.startswith("size/") for name in (one["measurement"]["name"] for one in again.told("measured")))
+    assert [answer["status"] for answer in again.told("claim_judged")][-1] != "undecided"
+
+
+@pytest.mark.parametrize("asked", ["gate", "rule"])
+def test_it_decides_where_a_condition_asks_for_it(bench: Bench, asked: str) -> None:
+    condition, own = below(9), [below(99, "grow/loss")]
+    rule = {"name": "r", "because": "big", "when": [condition], "set": {"gain": 2}}
+    keys = {"gate": {"gate": [condition]}, "rule": {"on_fail": [rule]}}
+    bench.write(stage("only", **({"gate": own} | keys[asked])))
+    with pytest.raises(MissingExtra):
+        bench.launch(furnace=Furnace(size=Wanting()))
+
+
 def test_builtin_needs_its_files(tmp_path: Path) -> None:
     file = tmp_path / "choice.jsonl"
     settings = BuiltinSettings(tasks=("choice",), files={"choice": str(file)})

@@ -26,6 +26,8 @@ def evaluate(
     session: Session, plan: Plan, name: str, model: Artifact, *, stage: str, attempt: int, who: str, seed: int
 ) -> list[Measurement]:
     """What suite `name` measures on `model`, for `who` and `seed`. Raises Stopped before a suite, never inside one."""
+    if name in session.left_out:
+        return []
     suite = plan.suites[name]
     place: dict[str, Any] = {"stage": stage, "attempt": attempt, "who": who, "seed": seed}
     if not suite.through:

@@ -30,7 +30,7 @@ from bloomery.engine.workers import Workers
 from bloomery.errors import ArtifactError, BloomeryError
 from bloomery.plan import registration
 from bloomery.plan.canon import canonical
-from bloomery.plan.check_ready import unready
+from bloomery.plan.check_ready import lacking, unready
 from bloomery.plan.load import Loaded, resolve
 
 
@@ -61,7 +61,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
     folder = how.folder(loaded)
     inputs = Inputs(loaded, folder, how.root)
     _look_for_files(loaded)
-    _look_for_what_suites_need(loaded, catalogue)
+    left_out = _without(loaded, catalogue)
     inputs.look()
     device, unpriced = _priced(loaded, how.device)
     with Lock(folder) as lock, closing(_executor(how, lock)) as executor:
@@ -90,10 +90,12 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             observe=how.observe,
             signalled=how.signalled,
             allow_changed=how.allow_changed,
+            left_out=frozenset(left_out),
         )
         _register(loaded, session)
         _open(loaded, session, how, resumed=history.resumed)
-        for note in filter(None, (precision_note(session.precision, native, session.device), unpriced)):
+        told = [f"suite {name} is left out: {lacking(why)} ({why.hint})" for name, why in left_out.items()]
+        for note in filter(None, (precision_note(session.precision, native, session.device), unpriced, *told)):
             session.emit("note", text=note)
         if loaded.plan.data:
             session.data = _prepare(loaded, session, how.root, events)
@@ -118,11 +120,16 @@ def _look_for_files(loaded: Loaded) -> None:
         load("bloomery.stages.prepare:planned_vocab")(spec, [loaded.source.parent])
 
 
-def _look_for_what_suites_need(loaded: Loaded, catalogue: Catalogue) -> None:
-    """Raise BloomeryError where a suite could not be measured once the training is done."""
-    for name, error in unready(loaded, catalogue):
-        where = f"{loaded.where(f'suites.{name}')}: {error.where}"
-        raise type(error)(where, error.found, error.expected, error.hint or "or take the suite out of the plan")
+def _without(loaded: Loaded, catalogue: Catalogue) -> dict[str, BloomeryError]:
+    """{suite: why it cannot be measured here} of those that are only reported. Raises BloomeryError where one that
+    decides something could not be measured once the training is done."""
+    left_out: dict[str, BloomeryError] = {}
+    for name, error, decides in unready(loaded, catalogue):
+        if decides:
+            where = f"{loaded.where(f'suites.{name}')}: {error.where}"
+            raise type(error)(where, error.found, error.expected, error.hint or "or take the suite out of the plan")
+        left_out[name] = error
+    return left_out
 
 
 def _priced(loaded: Loaded, device: str) -> tuple[Device | None, str]:

@@ -54,6 +54,8 @@ class Session:
     observe: Observer
     signalled: Callable[[], bool]
     allow_changed: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    """Suites that cannot be measured here, and by which nothing is decided."""
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
     """{artifact digest: what its own stage measured}, for comparisons with `stage:ID`."""
     adopted: dict[str, Artifact] = field(default_factory=dict)

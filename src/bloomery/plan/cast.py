@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,6 +227,15 @@ def suites(plan: Plan, stage: StageSpec, who: str, *, candidate: bool = False) -
     if who in (CANDIDATE, CONTROL) or who.startswith(ARM):
         asked |= set(stage.evaluate)
     return [name for name in plan.suites if name in asked]
+
+
+def deciding_suites(stages: Iterable[StageSpec]) -> frozenset[str]:
+    """Those by which something is decided while a plan runs. What claims and `evaluate` ask for is only told."""
+    decided: set[Condition] = set()
+    for stage in stages:
+        rules = (condition for rule in stage.on_fail for condition in conditions_of(rule.when))
+        decided |= {*conditions_of(stage.gate), *rules, *stage.stop_if}
+    return frozenset(condition.metric.split("/", 1)[0] for condition in decided)
 
 
 def _texts(stage: StageSpec) -> Iterator[str]:

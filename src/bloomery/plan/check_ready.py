@@ -1,4 +1,5 @@
-"""What suites need that is not here: an extra, files. `check` warns of it, and a run does not begin without it.
+"""What suites need that is not here: an extra, files. `check` warns of it. A run does not begin without it where a gate
+or a rule asks for the suite, and leaves the suite out where it is only reported.
 
 It is asked first and not when the suite runs, which may be after days of training.
 """
@@ -10,19 +11,25 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from bloomery.errors import BloomeryError
+from bloomery.plan.cast import deciding_suites
 from bloomery.plan.catalogue import Catalogue, Needing
-from bloomery.plan.load import Loaded
+from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.look import Look
 
 
 def check(look: Look) -> None:
-    for name, error in unready(look.loaded, look.catalogue):
-        wanted = f", {error.expected} wanted" if error.expected else ""
-        look.warn(("suites", name), f"cannot be measured here: {error.where}: {error.found}{wanted}", error.hint)
+    for name, error, decides in unready(look.loaded, look.catalogue):
+        what = "so a run of it does not begin" if decides else "so a run leaves it out: nothing is decided by it"
+        look.warn(("suites", name), f"cannot be measured here, {what}; {lacking(error)}", error.hint)
 
 
-def unready(loaded: Loaded, catalogue: Catalogue) -> Iterator[tuple[str, BloomeryError]]:
-    """(suite, what it lacks). Settings that are wrong are somebody else's concern."""
+def lacking(error: BloomeryError) -> str:
+    return f"{error.where}: {error.found}" + (f", {error.expected} wanted" if error.expected else "")
+
+
+def unready(loaded: Loaded, catalogue: Catalogue) -> Iterator[tuple[str, BloomeryError, bool]]:
+    """(suite, what it lacks, whether anything is decided by it). Wrong settings are not its concern."""
+    deciding = deciding_suites(resolve(loaded).stages)
     for name, suite in loaded.plan.suites.items():
         kind = catalogue.suites().get(suite.kind)
         if not isinstance(kind, Needing):
@@ -33,4 +40,4 @@ def unready(loaded: Loaded, catalogue: Catalogue) -> Iterator[tuple[str, Bloomer
         except ValidationError:
             continue
         except BloomeryError as error:
-            yield name, error
+            yield name, error, name in deciding
