@@ -323,9 +323,20 @@ def test_go_on_hands_the_own_result_on_and_the_run_stays_failed(bench: Bench) ->
     assert (ran.outcome.status, ran.outcome.exit_code) == ("failed", 1)
     assert "first" in ran.outcome.reason
     assert ran.value("second") == grown(1, 0, 3, start=grown(1, 0, 3))
-    skipped = {event["stage"]: event["why"] for event in ran.told("stage_skipped")}
-    assert skipped["third"] == "first did not pass"
-    assert "third" in skipped["fourth"]
+    assert {event["stage"]: event["why"] for event in ran.told("stage_skipped")} == {"third": "first did not pass"}
+    assert ran.value("fourth") == grown(1, 0, 3, start=grown(1, 0, 3)), "what third was given, as if it had failed"
+
+
+def test_a_loop_that_is_not_to_begin_hands_on_what_came_in(bench: Bench) -> None:
+    rule = {"name": "anyway", "then": "go_on", "because": "to see the rest"}
+    bench.write(
+        stage("first", gate=[below(0.001)], on_fail=[rule]),
+        {"id": "loop", "repeat": 2, "needs": {"model": "first", "after": "first.passed"}, "optional": True,
+         "stages": [stage("more", needs={"model": "loop"}, gate=[below(99)])]},
+        stage("last", needs={"model": "loop"}),
+    )  # fmt: skip
+    ran = bench.launch()
+    assert ran.value("last") == grown(1, 0, 3, start=grown(1, 0, 3))
 
 
 def test_a_rule_that_stops_gives_its_reason(bench: Bench) -> None:

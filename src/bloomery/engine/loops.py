@@ -36,6 +36,11 @@ class Loops:
 
     def begin(self, plan: Plan, stage: StageSpec) -> None:
         """The loop `stage` holds what came in."""
+        holds = self.came_in(plan, stage)
+        self._loops[stage.id] = _Loop(stage, holds)
+        self._handed[stage.id] = holds
+
+    def came_in(self, plan: Plan, stage: StageSpec) -> Outputs:
         holds: Outputs = {}
         for name, text in stage.needs.items():
             if text.startswith("inputs."):
@@ -50,8 +55,7 @@ class Loops:
                 seeds = tuple(seed for party, seed in given if party == one.party)
                 given = {(cast.CANDIDATE, seed): given[one.party, share_seed(seeds, seed)] for seed in seeds}
             holds[name] = dict(given)
-        self._loops[stage.id] = _Loop(stage, holds)
-        self._handed[stage.id] = holds
+        return holds
 
     def cycles(self) -> dict[str, int]:
         """{loop: cycles that passed}"""

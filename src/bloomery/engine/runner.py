@@ -8,7 +8,7 @@ Claims are answered when the last walk has ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -18,7 +18,7 @@ from bloomery.engine import claiming, gate
 from bloomery.engine.attempt import Attempt
 from bloomery.engine.fitting import Maker
 from bloomery.engine.gathering import gather
-from bloomery.engine.handing import Outputs, wanted
+from bloomery.engine.handing import Outputs, Wanted, wanted
 from bloomery.engine.loops import Loops
 from bloomery.engine.prescribe import GoOn, NotPromoted, Retry, Stop, next_attempt
 from bloomery.engine.session import Session
@@ -116,9 +116,13 @@ class Runner:
         self._handed, self._promoted, self._failed_gates, self._makers = {}, {}, [], {}
         loops = self._loops = Loops(self._session, self._handed)
         for stage in plan.stages:
-            if absent := loops.closed(stage) or self._absent(plan, stage):
+            attempt = Attempt(self._session, plan, stage, dict(self._handed), prescribed.continue_attempt, self._makers)
+            absent = loops.closed(stage) or self._absent(plan, stage)
+            if why := absent or self._unproven(plan, stage):
                 self._promoted[stage.id] = False
-                self._session.emit("stage_skipped", once=True, stage=stage.id, attempt=0, why=absent)
+                if not absent:
+                    self._handed[stage.id] = loops.came_in(plan, stage) if stage.repeat else self._instead(attempt)
+                self._session.emit("stage_skipped", once=True, stage=stage.id, attempt=0, why=why)
                 if stage.repeat is None:
                     loops.passed_over(stage)
                 continue
@@ -126,7 +130,6 @@ class Runner:
                 loops.begin(plan, stage)
                 self._promoted[stage.id] = True
                 continue
-            attempt = Attempt(self._session, plan, stage, dict(self._handed), prescribed.continue_attempt, self._makers)
             attempt.run()
             self._makers |= attempt.made()
             self._attempts[stage.id] = attempt.number
@@ -155,18 +158,27 @@ class Runner:
 
     def _absent(self, plan: Plan, stage: StageSpec) -> str:
         """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
-        texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]
-        for name, text in dict.fromkeys(texts):
-            if text.startswith("inputs."):
-                continue
-            one = wanted(self._session, plan, name, text)
-            if one.output == "passed":
-                if not self._promoted.get(one.stage, False):
-                    return f"{one.stage} did not pass"
-            elif not one.among(self._handed):
+        for one in self._wants(plan, stage):
+            if one.output != "passed" and not one.among(self._handed):
                 party = "" if one.party == cast.CANDIDATE else f" of {one.party}"
                 return f"{one.stage}.{one.output}{party} is absent: {one.stage} was not promoted"
         return ""
+
+    def _unproven(self, plan: Plan, stage: StageSpec) -> str:
+        """Which stage that was to pass first did not."""
+        unproven = (one.stage for one in self._wants(plan, stage) if one.output == "passed")
+        return next((f"{one} did not pass" for one in unproven if not self._promoted.get(one, False)), "")
+
+    def _wants(self, plan: Plan, stage: StageSpec) -> Iterator[Wanted]:
+        texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]
+        for name, text in dict.fromkeys(texts):
+            if not text.startswith("inputs."):
+                yield wanted(self._session, plan, name, text)
+
+    def _instead(self, attempt: Attempt) -> Outputs:
+        """The inputs of a stage that is not promoted, or not tried, under the names of its outputs."""
+        names = set(attempt.kind.produces(attempt.config(attempt.candidate)))
+        return {name: found for name, found in attempt.inputs_as_outputs().items() if name in names or not names}
 
     def _hand_on(self, stage: StageSpec, attempt: Attempt, decision: GoOn | NotPromoted, passed: bool) -> None:
         """Own outputs, or where the stage was not promoted its inputs under the same names."""
@@ -174,12 +186,7 @@ class Runner:
         self._promoted[stage.id] = promoted and passed
         if promoted and not passed and stage.cycle is None:
             self._failed_gates.append(stage.id)
-        names = set(attempt.kind.produces(attempt.config(attempt.candidate)))
-        self._handed[stage.id] = (
-            attempt.outputs()
-            if promoted
-            else {name: found for name, found in attempt.inputs_as_outputs().items() if name in names or not names}
-        )
+        self._handed[stage.id] = attempt.outputs() if promoted else self._instead(attempt)
 
     def _tell(self, stage: StageSpec, attempt: int, decision: GoOn | Retry | NotPromoted | Stop) -> None:
         facts: dict[str, Any] = {"stage": stage.id, "attempt": attempt, "action": decision.action}
