@@ -230,12 +230,14 @@ def suites(plan: Plan, stage: StageSpec, who: str, *, candidate: bool = False) -
 
 
 def deciding_suites(stages: Iterable[StageSpec]) -> frozenset[str]:
-    """Those by which something is decided while a plan runs. What claims and `evaluate` ask for is only told."""
-    decided: set[Condition] = set()
+    """Those by which something is decided while a plan runs, within loops too. What claims and `evaluate` ask for is
+    only told."""
+    found: set[str] = set()
     for stage in stages:
-        rules = (condition for rule in stage.on_fail for condition in conditions_of(rule.when))
-        decided |= {*conditions_of(stage.gate), *rules, *stage.stop_if}
-    return frozenset(condition.metric.split("/", 1)[0] for condition in decided)
+        gates = (stage.gate, stage.stop_if, *(rule.when for rule in stage.on_fail))
+        found |= {condition.metric.split("/", 1)[0] for gate in gates for condition in conditions_of(gate)}
+        found |= deciding_suites(stage.stages)
+    return frozenset(found)
 
 
 def _texts(stage: StageSpec) -> Iterator[str]:

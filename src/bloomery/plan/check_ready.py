@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from bloomery.errors import BloomeryError
 from bloomery.plan.cast import deciding_suites
 from bloomery.plan.catalogue import Catalogue, Needing
-from bloomery.plan.load import Loaded, resolve
+from bloomery.plan.load import Loaded
 from bloomery.plan.look import Look
 
 
@@ -29,7 +29,7 @@ def lacking(error: BloomeryError) -> str:
 
 def unready(loaded: Loaded, catalogue: Catalogue) -> Iterator[tuple[str, BloomeryError, bool]]:
     """(suite, what it lacks, whether anything is decided by it). Wrong settings are not its concern."""
-    deciding = deciding_suites(resolve(loaded).stages)
+    deciding = deciding_suites(loaded.plan.stages)
     for name, suite in loaded.plan.suites.items():
         kind = catalogue.suites().get(suite.kind)
         if not isinstance(kind, Needing):
