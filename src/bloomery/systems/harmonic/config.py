@@ -32,14 +32,15 @@ class HarmonicConfig(DenseConfig):
     compression: float | None = Field(default=None, ge=1.0)
     """Of level 1: how many times fewer numbers each linear stores than its matrix has; at least this, components being
     whole."""
-    level: Literal[1, 2, 3] = 1
+    level: Literal[1, 2, 3, 4] = 1
     """1: every linear has components of its own. 2: components are generated too. 3: and what generates them, over
-    depth. levels.py has the formulas; a level is worth trying where the one below beat a frozen random model."""
+    depth. 4: matrices are decoded from latents by one decoder. levels.py has the formulas; a level is worth trying
+    where the one below beat a frozen random model."""
     form: Literal["shared_coordinates", "low_rank", "literal"] = "shared_coordinates"
     """Of levels 2 and 3: neurons' coordinates that all linears share; those without the sine; or the seed's literal
     form, Gaussians whose fields are Gaussians (level 2 alone)."""
     meta_components: int | None = Field(default=None, ge=1)
-    """Of levels 2 and 3: coordinates of a neuron, or meta-Gaussians of a field."""
+    """Of levels 2 and 3: coordinates of a neuron, or meta-Gaussians of a field. Of level 4: numbers of a latent."""
     depth_harmonics: int | None = Field(default=None, ge=1)
     """Of level 3: at most as many as layers; with as many it can represent all that level 2 can."""
     omega: float = Field(default=3.0, gt=0.0)
@@ -78,6 +79,8 @@ class HarmonicConfig(DenseConfig):
             raise ValueError(f"level {self.level} has a form, not the basis {self.basis}")
         if self.level == 3 and self.form == "literal":
             raise ValueError("the literal form ends at level 2")
+        if self.level == 4 and self.form != "shared_coordinates":
+            raise ValueError(f"level 4 has one form: no {self.form}")
         if (self.depth_harmonics or 0) > self.layers:
             raise ValueError(f"depth_harmonics {self.depth_harmonics} for {self.layers} layers: at most as many")
         return self
