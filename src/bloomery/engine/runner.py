@@ -154,7 +154,9 @@ class Runner:
         return Outcome("passed")
 
     def _absent(self, plan: Plan, stage: StageSpec) -> str:
-        """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
+        """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted. Where
+        runs are forced, a verdict alone keeps none from running."""
+        unmet: list[str] = []
         texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]
         for name, text in dict.fromkeys(texts):
             if text.startswith("inputs."):
@@ -162,10 +164,14 @@ class Runner:
             one = wanted(self._session, plan, name, text)
             if one.output == "passed":
                 if not self._promoted.get(one.stage, False):
-                    return f"{one.stage} did not pass"
+                    unmet.append(f"{one.stage} did not pass")
             elif not one.among(self._handed):
                 party = "" if one.party == cast.CANDIDATE else f" of {one.party}"
                 return f"{one.stage}.{one.output}{party} is absent: {one.stage} was not promoted"
+        if unmet and not self._session.force:
+            return unmet[0]
+        for why in unmet:
+            self._session.emit("note", once=True, text=f"forced: stage {stage.id} runs though {why} (--force)")
         return ""
 
     def _hand_on(self, stage: StageSpec, attempt: Attempt, decision: GoOn | NotPromoted, passed: bool) -> None:
