@@ -22,6 +22,8 @@ from bloomery.systems.harmonic.sizes import BLOCKS, largest_compression, size
 Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_gabor", "row_cos"]
 CHUNK = 128
 """Tokens among which overlap_linear looks at pairs; sums are carried from one chunk to the next."""
+FEED_FORWARD = ("gate", "up", "down")
+"""Linears of a block; the others are of attention."""
 
 
 class HarmonicConfig(DenseConfig):
@@ -50,6 +52,8 @@ class HarmonicConfig(DenseConfig):
     atom_width: Literal["narrow", "wide"] = "narrow"
     """Of `row_gauss` and `row_gabor`, at the start: 0.7 of an index step, or, as the documented failure, half the K-th
     part of a row."""
+    where: Literal["all", "attention", "feed_forward"] = "all"
+    """Of level 1: which linears are generated; the others are stored as they are."""
     frozen: bool = False
     """Linears stay as they were drawn, and embedding, norms and head learn around them. The control below
     which a model has learned nothing in its linears (measured: 2.38 nats per byte where dense ends at 1.87)."""
@@ -75,6 +79,10 @@ class HarmonicConfig(DenseConfig):
         for key, needed in wanted.items():
             if (getattr(self, key) is not None) is not needed:
                 raise ValueError(f"level {self.level} {'needs' if needed else 'has no'} {key}")
+        if self.where != "all" and (self.level > 1 or self.frozen):
+            raise ValueError(
+                f"where: {self.where} is of level 1 and trained: no hybrid at level {self.level}, or frozen"
+            )
         if self.level > 1 and self.basis != "sine":
             raise ValueError(f"level {self.level} has a form, not the basis {self.basis}")
         if self.level == 3 and self.form == "literal":
@@ -90,7 +98,7 @@ class HarmonicConfig(DenseConfig):
         if self.compression is None:
             return self
         for name, inputs, outputs in self.linear_shapes():
-            if size(self.basis, inputs, outputs, self.compression).components < 1:
+            if self.generates(name) and size(self.basis, inputs, outputs, self.compression).components < 1:
                 most = largest_compression(self.basis, inputs, outputs)
                 raise ValueError(
                     f"compression {self.compression:g} leaves {name} ({inputs} -> {outputs}) without a component;"
@@ -108,6 +116,10 @@ class HarmonicConfig(DenseConfig):
         yield "up", self.width, self.feed_forward_width
         yield "down", self.feed_forward_width, self.width
 
+    def generates(self, name: str) -> bool:
+        """Whether this linear of a block is generated."""
+        return self.where == "all" or (self.where == "feed_forward") == (name in FEED_FORWARD)
+
     def dense(self) -> DenseConfig:
         """The same shape with its matrices stored."""
         return DenseConfig.model_validate(self.model_dump(include=set(DenseConfig.model_fields)))
@@ -118,8 +130,10 @@ class HarmonicConfig(DenseConfig):
         dense = self.dense().tally(vocab)
         linears: dict[str, list[Group]] = {"attention": [], "feed_forward": []}
         for name, inputs, outputs in self.linear_shapes():
-            group = self._linear(inputs, outputs)
-            linears["feed_forward" if name in ("gate", "up", "down") else "attention"] += [group] * self.layers
+            numbers = inputs * outputs
+            stored = Group(numbers, numbers, flops_per_token=2.0 * numbers)
+            group = self._linear(inputs, outputs) if self.generates(name) else stored
+            linears["feed_forward" if name in FEED_FORWARD else "attention"] += [group] * self.layers
         linears["attention"].append(self._mixing())
         if self.level > 1 and self.form != "literal":
             linears["shared"] = [self._shared()]

@@ -8,7 +8,8 @@ import torch
 
 from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
-from bloomery.model.layers import MixingFactory, Softmax
+from bloomery.model.layers import Linear, MixingFactory, Softmax
+from bloomery.model.parts import BlockLinear
 from bloomery.systems.harmonic import bases
 from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised
 from bloomery.systems.harmonic.config import HarmonicConfig
@@ -38,7 +39,9 @@ def build(
 
     def make(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
-    ) -> HarmonicLinear:
+    ) -> BlockLinear:
+        if not config.generates(name.rpartition(".")[2]):
+            return Linear(inputs, outputs, name=name, group=group, gain=gain, compute_dtype=compute_dtype)
         if config.compression is None:
             return _meta(config, shared, inputs, outputs, name, gain, compute_dtype)
         return bases.make(
