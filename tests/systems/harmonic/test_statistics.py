@@ -102,8 +102,8 @@ def test_what_is_written_is_the_step_written_out() -> None:
     ridged = [each + 1e-3 * each.diagonal().mean() * torch.eye(width) for each in (gram, fisher)]
     step = (torch.linalg.inv(ridged[0]) @ cross @ torch.linalg.inv(ridged[1])).T
     assert scale in corpus_layers.SCALES
-    close = {"rtol": 2e-3, "atol": 2e-3 * float(step.abs().max())}
-    torch.testing.assert_close(linear.weight.detach().double(), scale * step, **close)
+    found, most = linear.weight.detach().double(), float(step.abs().max())
+    torch.testing.assert_close(found, scale * step, rtol=2e-3, atol=2e-3 * most)
     linear.weight.data.copy_(step)
     losses = []
     for each in corpus_layers.SCALES:
