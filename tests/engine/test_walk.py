@@ -364,6 +364,23 @@ def test_an_optional_stage_that_fails_hands_on_what_came_in(bench: Bench) -> Non
     assert skipped["state"].startswith("trial.state is absent")
 
 
+def test_forced_a_stage_runs_though_what_it_needs_did_not_pass_and_it_is_told(bench: Bench) -> None:
+    """But not where an artifact is missing. A run that goes on says it once."""
+    bench.write(
+        stage("base"),
+        stage("trial", config={"gain": 9}, needs={"model": "base"}, gate=[below(0.001)], optional=True),
+        stage("wants", config={"gain": 2}, needs={"model": "trial", "after": "trial.passed"}, optional=True),
+        stage("state", needs={"state": "trial", "after": "trial.passed"}, optional=True),
+    )
+    assert "wants" in {event["stage"] for event in bench.launch().told("stage_skipped")}
+    for _ in range(2):
+        ran = bench.launch(force=True)
+    assert ran.value("wants") == grown(2, 0, 3, start=grown(1, 0, 3))
+    told = [event["text"] for event in ran.told("note") if event["text"].startswith("forced")]
+    assert told == ["forced: stage wants runs though trial did not pass (--force)"]
+    assert {event["stage"]: event["why"] for event in ran.told("stage_skipped")}["state"].startswith("trial.state")
+
+
 def test_an_optional_stage_that_passes_is_promoted(bench: Bench) -> None:
     bench.write(
         stage("base"),

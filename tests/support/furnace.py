@@ -395,11 +395,12 @@ class Bench:
         device: str = "cpu",
         allow_changed: tuple[str, ...] = (),
         workers: int = 1,
+        force: bool = False,
     ) -> Ran:
         """workers: with several, what they did is seen in the events alone."""
         loaded = load(self.root / "plan.yaml", overrides)
         furnace = furnace or Furnace()
-        how = Launch(self.runs, device, 1, observe, signalled, allow_changed, workers)
+        how = Launch(self.runs, device, 1, observe, signalled, allow_changed, workers, force=force)
         outcome = launch(loaded, furnace, how)  # type: ignore[arg-type]
         return Ran(outcome, how.folder(loaded), furnace)
 

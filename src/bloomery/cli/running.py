@@ -31,6 +31,7 @@ def run(
     *,
     workers: int = 1,
     allow_changed: list[str] | None = None,
+    force: bool = False,
 ) -> int:
     """Check, then launch; write the report whatever came of it; say what to do next. The threads are divided among the
     workers."""
@@ -55,7 +56,7 @@ def run(
     with _signals() as caught:
         how = Launch(
             runs, chosen.value, threads, display, lambda: bool(caught),
-            allow_changed=tuple(allow_changed or ()), workers=workers, preload=PRELOAD,
+            allow_changed=tuple(allow_changed or ()), force=force, workers=workers, preload=PRELOAD,
         )  # fmt: skip
         folder = how.folder(loaded)
         where = escape(str(folder))
@@ -72,7 +73,7 @@ def run(
     code = outcome.exit_code
     if outcome.status == "interrupted":
         code = 128 + caught[0]
-        again = _again(plan, overrides, runs, device, workers)
+        again = _again(plan, overrides, runs, device, workers) + " --force" * force
         screen.print(f"interrupted; everything is saved. To go on: bloomery run {again}", highlight=False, markup=False)
     _close(screen, folder)
     if outcome.reason:

@@ -137,12 +137,17 @@ def run(
             help="Go on though this has changed: device, data, world or batch. Recorded. May be repeated.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run stages whose `STAGE.passed` is not met, too. Recorded.")
+    ] = False,
     workers: WorkersOption = 1,
 ) -> None:
     """Run a plan, or go on with one that was interrupted."""
     from bloomery.cli import running
 
-    code = running.run(plan, set or [], runs, device, threads, workers=workers, allow_changed=allow_changed)
+    code = running.run(
+        plan, set or [], runs, device, threads, workers=workers, allow_changed=allow_changed, force=force
+    )
     raise typer.Exit(code)
 
 

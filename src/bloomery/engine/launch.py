@@ -50,6 +50,8 @@ class Launch:
     """Cells at once. 1: in turn, in this process."""
     preload: tuple[str, ...] = ()
     """Modules that a worker loads before its first cell."""
+    force: bool = False
+    """Run stages whose `STAGE.passed` is not met; each is told."""
 
     def folder(self, loaded: Loaded) -> Path:
         return run_folder(self.root, loaded.plan.name, loaded.overrides)
@@ -90,6 +92,7 @@ def launch(loaded: Loaded, catalogue: Catalogue, how: Launch) -> Outcome:
             observe=how.observe,
             signalled=how.signalled,
             allow_changed=how.allow_changed,
+            force=how.force,
             left_out=frozenset(left_out),
         )
         _register(loaded, session)

@@ -165,9 +165,14 @@ class Runner:
         return ""
 
     def _unproven(self, plan: Plan, stage: StageSpec) -> str:
-        """Which stage that was to pass first did not."""
-        unproven = (one.stage for one in self._wants(plan, stage) if one.output == "passed")
-        return next((f"{one} did not pass" for one in unproven if not self._promoted.get(one, False)), "")
+        """Which stage that was to pass first did not. Where runs are forced, that is told and keeps none from running."""
+        wanted_first = dict.fromkeys(one.stage for one in self._wants(plan, stage) if one.output == "passed")
+        unmet = [f"{one} did not pass" for one in wanted_first if not self._promoted.get(one, False)]
+        if not self._session.force:
+            return unmet[0] if unmet else ""
+        for why in unmet:
+            self._session.emit("note", once=True, text=f"forced: stage {stage.id} runs though {why} (--force)")
+        return ""
 
     def _wants(self, plan: Plan, stage: StageSpec) -> Iterator[Wanted]:
         texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]

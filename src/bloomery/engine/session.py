@@ -54,6 +54,8 @@ class Session:
     observe: Observer
     signalled: Callable[[], bool]
     allow_changed: tuple[str, ...] = ()
+    force: bool = False
+    """Stages run though what they need as `.passed` did not."""
     left_out: frozenset[str] = frozenset()
     """Suites that cannot be measured here, and by which nothing is decided."""
     measured_of: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)

@@ -22,6 +22,8 @@ from bloomery.systems.harmonic.sizes import BLOCKS, largest_compression, size
 Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_gabor", "row_cos"]
 CHUNK = 128
 """Tokens among which overlap_linear looks at pairs; sums are carried from one chunk to the next."""
+FEED_FORWARD = ("gate", "up", "down")
+"""Linears of a block; the others are of attention."""
 
 
 class HarmonicConfig(DenseConfig):
@@ -32,14 +34,15 @@ class HarmonicConfig(DenseConfig):
     compression: float | None = Field(default=None, ge=1.0)
     """Of level 1: how many times fewer numbers each linear stores than its matrix has; at least this, components being
     whole."""
-    level: Literal[1, 2, 3] = 1
+    level: Literal[1, 2, 3, 4] = 1
     """1: every linear has components of its own. 2: components are generated too. 3: and what generates them, over
-    depth. levels.py has the formulas; a level is worth trying where the one below beat a frozen random model."""
+    depth. 4: matrices are decoded from latents by one decoder. levels.py has the formulas; a level is worth trying
+    where the one below beat a frozen random model."""
     form: Literal["shared_coordinates", "low_rank", "literal"] = "shared_coordinates"
     """Of levels 2 and 3: neurons' coordinates that all linears share; those without the sine; or the seed's literal
     form, Gaussians whose fields are Gaussians (level 2 alone)."""
     meta_components: int | None = Field(default=None, ge=1)
-    """Of levels 2 and 3: coordinates of a neuron, or meta-Gaussians of a field."""
+    """Of levels 2 and 3: coordinates of a neuron, or meta-Gaussians of a field. Of level 4: numbers of a latent."""
     depth_harmonics: int | None = Field(default=None, ge=1)
     """Of level 3: at most as many as layers; with as many it can represent all that level 2 can."""
     omega: float = Field(default=3.0, gt=0.0)
@@ -49,6 +52,8 @@ class HarmonicConfig(DenseConfig):
     atom_width: Literal["narrow", "wide"] = "narrow"
     """Of `row_gauss` and `row_gabor`, at the start: 0.7 of an index step, or, as the documented failure, half the K-th
     part of a row."""
+    where: Literal["all", "attention", "feed_forward"] = "all"
+    """Of level 1: which linears are generated; the others are stored as they are."""
     frozen: bool = False
     """Linears stay as they were drawn, and embedding, norms and head learn around them. The control below
     which a model has learned nothing in its linears (measured: 2.38 nats per byte where dense ends at 1.87)."""
@@ -74,10 +79,16 @@ class HarmonicConfig(DenseConfig):
         for key, needed in wanted.items():
             if (getattr(self, key) is not None) is not needed:
                 raise ValueError(f"level {self.level} {'needs' if needed else 'has no'} {key}")
+        if self.where != "all" and (self.level > 1 or self.frozen):
+            raise ValueError(
+                f"where: {self.where} is of level 1 and trained: no hybrid at level {self.level}, or frozen"
+            )
         if self.level > 1 and self.basis != "sine":
             raise ValueError(f"level {self.level} has a form, not the basis {self.basis}")
         if self.level == 3 and self.form == "literal":
             raise ValueError("the literal form ends at level 2")
+        if self.level == 4 and self.form != "shared_coordinates":
+            raise ValueError(f"level 4 has one form: no {self.form}")
         if (self.depth_harmonics or 0) > self.layers:
             raise ValueError(f"depth_harmonics {self.depth_harmonics} for {self.layers} layers: at most as many")
         return self
@@ -87,7 +98,7 @@ class HarmonicConfig(DenseConfig):
         if self.compression is None:
             return self
         for name, inputs, outputs in self.linear_shapes():
-            if size(self.basis, inputs, outputs, self.compression).components < 1:
+            if self.generates(name) and size(self.basis, inputs, outputs, self.compression).components < 1:
                 most = largest_compression(self.basis, inputs, outputs)
                 raise ValueError(
                     f"compression {self.compression:g} leaves {name} ({inputs} -> {outputs}) without a component;"
@@ -105,6 +116,10 @@ class HarmonicConfig(DenseConfig):
         yield "up", self.width, self.feed_forward_width
         yield "down", self.feed_forward_width, self.width
 
+    def generates(self, name: str) -> bool:
+        """Whether this linear of a block is generated."""
+        return self.where == "all" or (self.where == "feed_forward") == (name in FEED_FORWARD)
+
     def dense(self) -> DenseConfig:
         """The same shape with its matrices stored."""
         return DenseConfig.model_validate(self.model_dump(include=set(DenseConfig.model_fields)))
@@ -115,8 +130,10 @@ class HarmonicConfig(DenseConfig):
         dense = self.dense().tally(vocab)
         linears: dict[str, list[Group]] = {"attention": [], "feed_forward": []}
         for name, inputs, outputs in self.linear_shapes():
-            group = self._linear(inputs, outputs)
-            linears["feed_forward" if name in ("gate", "up", "down") else "attention"] += [group] * self.layers
+            numbers = inputs * outputs
+            stored = Group(numbers, numbers, flops_per_token=2.0 * numbers)
+            group = self._linear(inputs, outputs) if self.generates(name) else stored
+            linears["feed_forward" if name in FEED_FORWARD else "attention"] += [group] * self.layers
         linears["attention"].append(self._mixing())
         if self.level > 1 and self.form != "literal":
             linears["shared"] = [self._shared()]

@@ -8,10 +8,12 @@ import torch
 
 from bloomery.model.dense import Transformer
 from bloomery.model.interface import LanguageModel
-from bloomery.model.layers import MixingFactory, Softmax
+from bloomery.model.layers import Linear, MixingFactory, Softmax
+from bloomery.model.parts import BlockLinear
 from bloomery.systems.harmonic import bases
 from bloomery.systems.harmonic.attention import Overlap, TokenWidths, Unnormalised
 from bloomery.systems.harmonic.config import HarmonicConfig
+from bloomery.systems.harmonic.decoded import DecodedLinear, SharedDecoder
 from bloomery.systems.harmonic.layers import HarmonicLinear
 from bloomery.systems.harmonic.linear_attention import LinearOverlap
 from bloomery.systems.harmonic.meta import (
@@ -28,14 +30,18 @@ def build(
     generator: torch.Generator | None = None,
 ) -> LanguageModel:  # fmt: skip
     """The model of a config, ready to train; on the meta device under `with torch.device("meta")`."""
-    shared = None
-    if config.level > 1 and config.form != "literal":
+    shared: SharedNumbers | SharedDecoder | None = None
+    if config.level == 4:
+        shared = SharedDecoder(config.meta_components or 0)
+    elif config.level > 1 and config.form != "literal":
         kinds = [kind for kind, *_ in config.linear_shapes()]
         shared = SharedNumbers(config.widths(), config.meta_components or 0, kinds, config.depth_harmonics or 0)
 
     def make(
         inputs: int, outputs: int, *, name: str, group: str, gain: float, compute_dtype: torch.dtype
-    ) -> HarmonicLinear:
+    ) -> BlockLinear:
+        if not config.generates(name.rpartition(".")[2]):
+            return Linear(inputs, outputs, name=name, group=group, gain=gain, compute_dtype=compute_dtype)
         if config.compression is None:
             return _meta(config, shared, inputs, outputs, name, gain, compute_dtype)
         return bases.make(
@@ -54,18 +60,20 @@ def build(
     )
     if config.frozen:
         for module in model.modules():
-            if isinstance(module, HarmonicLinear | SharedNumbers):
+            if isinstance(module, HarmonicLinear | SharedNumbers | SharedDecoder):
                 module.requires_grad_(False)
     return model
 
 
 def _meta(
-    config: HarmonicConfig, shared: SharedNumbers | None, inputs: int, outputs: int, name: str, gain: float,
-    compute_dtype: torch.dtype,
+    config: HarmonicConfig, shared: SharedNumbers | SharedDecoder | None, inputs: int, outputs: int, name: str,
+    gain: float, compute_dtype: torch.dtype,
 ) -> HarmonicLinear:  # fmt: skip
-    """A linear of level 2 or 3. name: `blocks.3.attention.query`."""
+    """A linear of level 2, 3 or 4. name: `blocks.3.attention.query`."""
     if shared is None:
         return LiteralMetaLinear(inputs, outputs, config.meta_components or 0, gain=gain, compute_dtype=compute_dtype)
+    if isinstance(shared, SharedDecoder):
+        return DecodedLinear(inputs, outputs, shared, gain=gain, compute_dtype=compute_dtype)
     _, layer, _, kind = name.split(".")
     mix = Mix(shared, kind, int(layer), config.layers)
     if config.form == "low_rank":
