@@ -78,7 +78,7 @@ def no_sleep(seconds: float) -> None:
 
 
 def improve(one: Improver, work: improving.Work = at_once, cycles: int | None = 1, **keys: Any) -> Ending:
-    given = {"stop": lambda: None, "busy": lambda running: "", "sleep": no_sleep, **keys}
+    given: dict[str, Any] = {"stop": lambda: None, "busy": lambda running: "", "sleep": no_sleep, **keys}
     return improving.improve(one, work, cycles=cycles, **given)
 
 
