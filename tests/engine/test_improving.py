@@ -35,7 +35,8 @@ def loop(*stages: dict[str, Any], **keys: Any) -> dict[str, Any]:
 
 
 def more(**keys: Any) -> dict[str, Any]:
-    return stage("more", **{"needs": {"model": "loop"}, "gate": GATE, **keys})
+    given: dict[str, Any] = {"needs": {"model": "loop"}, "gate": GATE, **keys}
+    return stage("more", **given)
 
 
 def ready(bench: Bench, *stages: dict[str, Any], keep: int = 3, **keys: Any) -> Improver:

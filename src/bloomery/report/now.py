@@ -17,6 +17,9 @@ from bloomery.report import wording
 from bloomery.report.table import NextCommand, next_command, run_reference
 from bloomery.report.view import RunView, StageView
 
+SHOWN = 5
+"""Cycles that are told for people; for programs all are."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImproverState:
@@ -31,11 +34,11 @@ class ImproverState:
         return sum(cycle.verdict == "promoted" for cycle in self.record.cycles)
 
     def lines(self) -> list[str]:
-        """The newest cycle last."""
+        """The newest cycle last; of many only the newest."""
         cycles = self.record.cycles
         head = f"improver: {self.state}" + (f", {self.why}" if self.why else "")
         head += f"; {self.kept} of {wording.several(len(cycles), 'cycle')} promoted"
-        return [head, *(f"  cycle {cycle.number}: {cycle.verdict}; {cycle.why}" for cycle in cycles)]
+        return [head, *(f"  cycle {cycle.number}: {cycle.verdict}; {cycle.why}" for cycle in cycles[-SHOWN:])]
 
     def to_json(self) -> dict[str, Any]:
         cycles = [{"cycle": one.number, "verdict": one.verdict, "why": one.why} for one in self.record.cycles]
