@@ -197,11 +197,11 @@ def carry_out(folder: Path, how: Limits) -> int:
         resource.setrlimit(which, (how.memory, how.memory))
     try:
         return _launched(folder, how)
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
         ours = isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
         if how.memory is None or not ours:
             raise
-        print(f"error: the cycle needs more than --memory {how.memory} ({error or 'no memory'})", file=sys.stderr)
+        print(f"error: the cycle needs more than --memory {how.memory} ({str(error) or 'no memory'})", file=sys.stderr)
         return 3
 
 

@@ -62,7 +62,9 @@ def test_a_cycle_trains_the_specialist_whose_packets_grew(
     for number in range(6):
         text = " ".join(draw.choice(SUBJECTS["sea"]) for _ in range(40))
         (tmp_path / "manuals" / f"sea{70 + number}.txt").write_text(text + "\n")
-    said = finished(process(["improve", "test/tiny", "--once", "--load", "100000", "--device", "cpu"], tmp_path))
+    said = finished(
+        process(["improve", "test/tiny", "--once", "--load", "100000", "--nice", "0", "--device", "cpu"], tmp_path)
+    )
     assert said.code == 0, said
     record = tmp_path / "runs/test/tiny-improve"
     held = json.loads((record / "promoted.json").read_text())["holds"]
