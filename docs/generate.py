@@ -114,7 +114,8 @@ def _verbs() -> str:
     command = typer.main.get_command(app)
     assert isinstance(command, typer.core.TyperGroup)
     for name, verb in command.commands.items():
-        lines.append(f"| `{name}` | {verb.help} |")
+        if not verb.hidden:
+            lines.append(f"| `{name}` | {verb.help} |")
     return "\n".join(lines) + "\n"
 
 

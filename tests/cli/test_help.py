@@ -6,8 +6,8 @@ from bloomery import __version__
 from support.command import Command
 
 VERBS = (
-    "plans", "check", "budget", "schema", "register", "run", "status", "runs", "show", "compare", "claims", "report",
-    "eval", "verify-resume", "generate", "serve", "export", "doctor",
+    "plans", "check", "budget", "schema", "register", "run", "improve", "status", "runs", "show", "compare", "claims",
+    "report", "eval", "verify-resume", "generate", "serve", "export", "doctor",
 )  # fmt: skip
 
 

@@ -58,17 +58,18 @@ def print_grid(screen: Console, grid: Grid) -> None:
 
 
 def status(name: str, root: Path, *, as_json: bool) -> None:
-    from bloomery.report import answers, cycles, standing
-    from bloomery.report.table import next_command
+    from bloomery.report import answers, cycles, now, standing
 
     view = view_of(name, root)
-    following = next_command(view)
+    improver = now.improver_of(view)
+    following = now.what_now(view, improver)
     if as_json:
         facts = {
             "run": view.header.run, "status": view.status, "stages": standing.stages(view),
             "looks": {stage.id: len(stage.looks) for stage in view.stages if stage.looks},
             "loops": {one.id: {"kept": one.kept, "of": one.of, "ended": one.end is not None} for one in view.loops},
             "claims": {claim.id: claim.status for claim in view.claims}, "next": following.command,
+            "why": following.why, "improver": improver.to_json() if improver is not None else None,
         }  # fmt: skip
         print(json.dumps(facts))
         return
@@ -79,7 +80,11 @@ def status(name: str, root: Path, *, as_json: bool) -> None:
         print(f"  loop {loop.id}: {cycles.kept_words(loop)} kept{'' if loop.end is not None else ' so far'}")
     if counts := answers.count_words(view):
         print(f"claims: {counts}")
+    for line in improver.lines() if improver is not None else ():
+        print(line)
     print(f"next: {following.command}")
+    for line in following.why.splitlines():
+        print(f"      {line}")
 
 
 def runs(root: Path, *, as_json: bool) -> None:

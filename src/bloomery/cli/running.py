@@ -36,7 +36,7 @@ def run(
     """Check, then launch; write the report whatever came of it; say what to do next. The threads are divided among the
     workers."""
     check_known(allow_changed or [])
-    threads = max(1, (threads or _cores()) // workers)
+    threads = max(1, (threads or cores()) // workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     screen = console()
     loaded = load_plan(plan, overrides)
@@ -53,7 +53,7 @@ def run(
 
     chosen = choose_device(device)
     display = Display(screen, plan=resolve(loaded), wall_cap_seconds=loaded.plan.budget.wall)
-    with _signals() as caught:
+    with caught_signals() as caught:
         how = Launch(
             runs, chosen.value, threads, display, lambda: bool(caught),
             allow_changed=tuple(allow_changed or ()), force=force, workers=workers, preload=PRELOAD,
@@ -123,7 +123,7 @@ def register(plan: str, amend: str | None, runs: Path) -> None:
     print(f"next: bloomery run {plan}")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
@@ -131,7 +131,7 @@ def _cores() -> int:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def caught_signals() -> Iterator[list[int]]:
     """The first SIGINT or SIGTERM asks the run to save and stop; a second one is the system's own."""
     caught: list[int] = []
 

@@ -152,6 +152,51 @@ def run(
 
 
 @app.command()
+def improve(
+    run: RunArgument,
+    cycles: Annotated[int | None, typer.Option("--cycles", min=1, help="End after so many; without it never.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="As --cycles 1.")] = False,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="PLAN", help="Whose cycle; without it the loop of the run's plan.")
+    ] = None,
+    nice: Annotated[int, typer.Option("--nice", min=0, max=19, help="How far behind all others.")] = 10,
+    threads: Annotated[int, typer.Option("--threads", min=1, callback=_threads, help="Threads for the CPU.")] = 1,
+    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Of a cycle, at most: 4 GiB.")] = "",
+    load: Annotated[
+        float, typer.Option("--load", min=0.0, help="Pause while the load of others is above it; 0: the other cores.")
+    ] = 0.0,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Cycles whose models are kept.")] = 3,
+    service: Annotated[
+        bool, typer.Option("--service", help="Print a systemd unit and a launchd plist for this; install nothing.")
+    ] = False,
+    device: DeviceOption = "auto",
+    runs: RunsOption = RUNS,
+) -> None:
+    """Improve a finished run's model in the background: cycle after cycle, kept only where its gates pass."""
+    from bloomery.cli import improving, services
+
+    how = improving.limits(nice, threads, memory, load, device)
+    most = 1 if once else cycles
+    if service:
+        raise typer.Exit(services.show(run, runs, plan, how, cycles=most, keep=keep))
+    raise typer.Exit(improving.improve(run, runs, plan, how, cycles=most, keep=keep))
+
+
+@app.command(name="improve-cycle", hidden=True)
+def improve_cycle(
+    folder: Annotated[Path, typer.Argument()],
+    nice: Annotated[int, typer.Option("--nice")] = 10,
+    threads: Annotated[int, typer.Option("--threads")] = 1,
+    memory: Annotated[str, typer.Option("--memory")] = "",
+    device: DeviceOption = "auto",
+) -> None:
+    """One cycle, of `bloomery improve`, which starts it."""
+    from bloomery.cli import improving
+
+    raise typer.Exit(improving.carry_out(folder, improving.limits(nice, threads, memory, 0.0, device)))
+
+
+@app.command()
 def status(run: RunArgument, runs: RunsOption = RUNS, json: JsonOption = False) -> None:
     """Say where a run stands."""
     from bloomery.cli import reading

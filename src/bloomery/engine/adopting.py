@@ -17,7 +17,7 @@ from bloomery.engine.discover import load
 from bloomery.engine.events import read_events
 from bloomery.engine.history import History
 from bloomery.errors import ArtifactError, nearest
-from bloomery.plan.cast import CANDIDATE, parse_reference
+from bloomery.plan.cast import CANDIDATE, Reference, parse_reference
 from bloomery.plan.load import Loaded
 from bloomery.plan.schema import Input
 
@@ -93,11 +93,18 @@ class Inputs:
             raise ArtifactError(where, f"'{run}' has no stage '{reference.stage}'", "one of its stages",
                                 nearest(reference.stage, history.attempts))  # fmt: skip
         output = reference.output or "model"
-        for number in sorted(attempts.values(), reverse=True):
-            party = history.judged.get((reference.stage, number), CANDIDATE) if not reference.arm else reference.party
-            for seed in history.seeds_of(reference.stage, number):
-                cell = history.cell((reference.stage, number, party, seed))
-                if cell is not None and cell.finished and output in cell.outputs:
-                    return self.root / run / cell.outputs[output]
+        if found := left_by(history, reference, output):
+            return self.root / run / found
         raise ArtifactError(where, f"'{text}' has no finished '{output}'", "an output that the run has finished",
                             f"bloomery show {run}")  # fmt: skip
+
+
+def left_by(history: History, reference: Reference, output: str) -> str | None:
+    """The folder, relative to the run's, of what the last finished attempt of a stage left, its first seed."""
+    for number in sorted(history.attempts.get(reference.stage, {}).values(), reverse=True):
+        party = history.judged.get((reference.stage, number), CANDIDATE) if not reference.arm else reference.party
+        for seed in history.seeds_of(reference.stage, number):
+            cell = history.cell((reference.stage, number, party, seed))
+            if cell is not None and cell.finished and output in cell.outputs:
+                return cell.outputs[output]
+    return None

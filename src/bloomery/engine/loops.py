@@ -102,6 +102,16 @@ class Loops:
             self._tell_end(loop)
 
     def _tell_end(self, loop: _Loop) -> None:
+        folder = self._session.folder
+        holds = {
+            name: {
+                str(seed): {"digest": one.digest, "path": one.path.relative_to(folder).as_posix()}
+                for (party, seed), one in outputs.items()
+                if party == cast.CANDIDATE
+            }
+            for name, outputs in loop.holds.items()
+        }
         self._session.emit(
-            "loop_ended", once=True, stage=loop.spec.id, cycles=loop.cycles, of=loop.spec.repeat, why=loop.ended
-        )
+            "loop_ended", once=True, stage=loop.spec.id, cycles=loop.cycles, of=loop.spec.repeat, why=loop.ended,
+            holds=holds,
+        )  # fmt: skip
