@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
+from bloomery.errors import PlanError
 from bloomery.measure import Emitted, Interval, Measurement
 from bloomery.plan.schema import Frozen
 from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.caches import TUNING_SPLITS, Cacheable
 
 if TYPE_CHECKING:
+    from bloomery.data.prepared import Prepared
     from bloomery.data.tokenizer import Tokenizer
     from bloomery.data.tokens import TokenFile
 
 
-class PerplexitySettings(Frozen):
-    data: str
-    """A part of the data: `corpus:val`."""
+class PerplexitySettings(Cacheable):
     context: int = Field(default=128, ge=2)
     items: int | None = Field(default=None, ge=1)
     """At most this many documents."""
@@ -48,6 +49,14 @@ class Perplexity:
             "bits_per_byte": Emitted("", "lower"),
         }
 
+    def tunes_on(self, config: BaseModel, splits: Mapping[str, Sequence[str] | None]) -> str | None:
+        """Where the weights of caches are found (plan.catalogue.Tuning)."""
+        assert isinstance(config, PerplexitySettings)
+        if (part := config.tuned_on(splits)) is None and config.caches is not False:
+            found = f"no split of {config.data.partition(':')[0]} is left to find the weights of caches on"
+            raise PlanError("tune_on", found, f"one of {', '.join(TUNING_SPLITS)} that is not judged", "tune_on: PART")
+        return part
+
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         from bloomery.data.prepared import Prepared
         from bloomery.engine.intervals import items_interval
@@ -64,12 +73,22 @@ class Perplexity:
         else:
             scorer = models.load_model(model.path, device=device)
             models.check_tokenizer(model.path, Prepared.open(data).tokenizer)
-        part = Prepared.open(data).part(config.data)
+        prepared = Prepared.open(data)
+        part = prepared.part(config.data)
+        caches = _caches(scorer, config, prepared, device)
         if config.normalised is not None:
+            from bloomery.evaluate.caches import Beside
             from bloomery.evaluate.normalised import check_normalised
 
-            check_normalised(scorer, part, config.normalised, device=device)
-        result = perplexity(scorer, part, context=config.context, device=device, max_documents=config.items)
+            whole = scorer if caches is None else Beside(scorer, caches)
+            check_normalised(whole, part, config.normalised, device=device)
+        how: dict[str, Any] = {"context": config.context, "device": device, "max_documents": config.items}
+        if caches is None:
+            result = perplexity(scorer, part, **how)
+        else:
+            from bloomery.evaluate.cached_loss import cached_perplexity
+
+            result = cached_perplexity(scorer, caches, part, **how)
         items, count = result.items(), len(result.loss_sums)
         interval = items_interval([items]) if count > 1 else None
         if config.bootstrap == "document":
@@ -85,6 +104,20 @@ class Perplexity:
                 Measurement("bits_per_byte", result.bits_per_byte, count, items=result.items_per_byte()),
             )
         )
+
+
+def _caches(scorer: Any, config: PerplexitySettings, prepared: Prepared, device: str) -> Any:
+    """The Caches that the settings ask for, with weights of the scorer's own; None where it has caches already."""
+    from bloomery.evaluate.cached_loss import fit_caches
+    from bloomery.evaluate.ngram_cache import Cached
+
+    part = Perplexity().tunes_on(config, {name: prepared.splits(name) for name in prepared.sets()})
+    if config.wanted is None or part is None or isinstance(scorer, Cached):
+        return None
+    return fit_caches(
+        scorer, prepared.part(part), windows=config.wanted.windows, longest=config.wanted.longest_history,
+        context=config.context, device=device, max_documents=config.items,
+    )  # fmt: skip
 
 
 def _exponential(interval: Interval | None) -> Interval | None:
