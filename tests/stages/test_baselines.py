@@ -16,8 +16,9 @@ from bloomery.data.mix import Batches
 from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import seal
 from bloomery.engine.discover import Catalogue
+from bloomery.engine.stage import Cost
 from bloomery.errors import PlanError
-from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.ngram import HIGHEST_ORDER, NGram
 from bloomery.evaluate.ngram_cache import Cached, open_table
 from bloomery.plan.check import check
 from bloomery.plan.load import load as load_plan
@@ -121,6 +122,20 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
     own = [np.concatenate(([end], held_out.document(n))).astype(np.int64) for n in range(held_out.documents)]
     wanted = -np.concatenate([model.document_logprobs(stream) for stream in own]).mean()
     assert result.measurements[0].value == pytest.approx(wanted)
+
+
+def test_a_table_is_priced_by_what_it_counts() -> None:
+    def seconds(tokens: int, **asked: Any) -> float:
+        settings = KneserNeySettings.model_validate({"tune_on": "corpus:dev", "cutoffs": "tuned", **asked})
+        cost = KneserNeyBaseline().cost(settings, tokens=tokens, built=Cost(tokens=tokens, flops=1e9))
+        assert (cost.tokens, cost.flops) == (0, 0)
+        assert cost.seconds is not None
+        return cost.seconds
+
+    assert seconds(2000, order=5) == 2 * seconds(1000, order=5)
+    assert seconds(1000, order="tuned") == seconds(1000, order=HIGHEST_ORDER) > seconds(1000, order=5) > 0
+    plain = NGramBaseline().cost(NGramSettings(order=5), tokens=1000, built=Cost())
+    assert plain.seconds == seconds(1000, order=5)
 
 
 @pytest.mark.parametrize(
