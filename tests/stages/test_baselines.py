@@ -124,6 +124,28 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
     assert result.measurements[0].value == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        {"order": 7},
+        {"order": 4, "cutoffs": [0, 1, 2]},
+        {"order": 3, "cutoffs": [0, 0, 1], "caches": {"windows": [9, 99, 999]}, "tune_on": "corpus:dev"},
+    ],
+)
+def test_every_table_sums_to_one(
+    trained: Trained, data: Prepared, tmp_path: Path, asked: dict[str, Any] | None
+) -> None:
+    kind, config = (
+        (NGramBaseline(), NGramSettings(order=5))
+        if asked is None
+        else (KneserNeyBaseline(), KneserNeySettings.model_validate(asked))
+    )
+    folder = kind.fit(config, tokens_read(trained.context, settings()), context(data, tmp_path)).outputs["model"]
+    judge = PerplexitySettings(data="corpus:val", context=32, items=2, normalised=1e-9)
+    assert Perplexity().run(judge, seal(folder, "table", "model"), data.folder, device="cpu", threads=1).measurements
+
+
 def test_a_table_is_priced_by_what_it_counts() -> None:
     def seconds(tokens: int, **asked: Any) -> float:
         settings = KneserNeySettings.model_validate({"tune_on": "corpus:dev", "cutoffs": "tuned", **asked})

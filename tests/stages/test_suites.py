@@ -1,6 +1,7 @@
 """Suites judge artifacts: perplexity against the definition, samples that anyone can draw again."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,27 @@ def test_samples_are_the_same_every_time_and_open_with_docstrings(trained: Train
     assert len(one.samples) == 2
     assert all(prompt.startswith("def f") and prompt.endswith('"""Return the') for prompt, _ in one.samples)
     assert 0 <= one.measurements[0].value <= 1
+
+
+def test_what_is_written_is_weighed_by_a_table_that_is_not_the_writers(trained: Trained, data: Prepared) -> None:
+    from support.kneser_ney import Textbook
+
+    config = GenerationSettings(prompts=2, tokens=30, under="corpus:train")
+    result = judged(Generation(), config, trained, data)
+    found = {one.name: one for one in result.measurements}
+    assert set(found) == set(Generation().emits(config))
+    stream = [256, *np.asarray(data.part("corpus").tokens).tolist()]
+    book, nats, count = Textbook([stream], 3, data.vocab, 256), 0.0, 0
+    for prompt, text in result.samples:
+        tokens = [256, *data.tokenizer.encode(prompt), *data.tokenizer.encode(text)]
+        written = len(data.tokenizer.encode(text))
+        for at in range(len(tokens) - written, len(tokens)):
+            nats -= math.log(book.probability(tuple(tokens[max(0, at - 2) : at]), tokens[at]))
+        count += written
+    assert found["independent_loss"].value == pytest.approx(nats / count)
+    words = [text.split() for _, text in result.samples]
+    twos = [pair for each in words for pair in pairwise(each)]
+    assert found["distinct_2"].value == pytest.approx(len(set(twos)) / len(twos) if twos else 0)
 
 
 def test_text_without_docstrings_is_asked_by_how_it_opens(tmp_path: Path, trained: Trained) -> None:
