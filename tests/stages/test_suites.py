@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_with_caches_their_weights_come_from_the_part_that_is_not_judged(
     asked = {"data": "corpus:val", "context": 32, "items": 3, "normalised": 1e-6}
     config = PerplexitySettings.model_validate({**asked, "caches": {"windows": [30, 300], "longest_history": 2}})
     found = judged(Perplexity(), config, trained, data).measurements[0]
-    model, how = models.load_model(trained.result.outputs["model"]), {"context": 32, "max_documents": 3}
+    model, how = models.load_model(trained.result.outputs["model"]), dict[str, Any](context=32, max_documents=3)
     caches = fit_caches(model, data.part("corpus:dev"), windows=(30, 300), longest=2, **how)
     assert found.value == cached_perplexity(model, caches, data.part("corpus:val"), **how).loss
     plain = judged(Perplexity(), PerplexitySettings.model_validate(asked), trained, data).measurements[0]
