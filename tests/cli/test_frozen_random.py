@@ -38,6 +38,10 @@ def test_only_what_is_not_a_linear_has_learned_at_the_price_of_the_judged_model(
     finished = {who: (one["tokens"], one["flops"]) for who, one in ended(tmp_path).items()}
     assert finished["baseline:frozen"] == pytest.approx(finished["candidate"]), "gradients flow through what is frozen"
     assert min(finished["candidate"]) > 0
+    (file,) = tmp_path.glob("runs/test/tiny/events.jsonl")
+    told = {one["event"]: one for one in map(json.loads, file.read_text().splitlines())}
+    spent, planned = told["budget_spent"], told["budget_planned"]
+    assert (spent["tokens"], spent["flops"]) == pytest.approx((planned["tokens"], planned["flops"]))
 
 
 def ended(folder: Path) -> dict[str, dict[str, Any]]:

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from bloomery.engine.devices import find_device
 from bloomery.engine.pricing import PricedPlan, price_plan
+from bloomery.engine.stage import Cost
 from bloomery.plan.load import load
-from support.furnace import FLOPS_A_STEP, TOKENS_A_STEP, Bench, Furnace, below, stage
+from support.furnace import FLOPS_A_STEP, TOKENS_A_STEP, Bench, Furnace, Mean, below, stage
 
 CONTROL = {"twin": "dense"}
 
@@ -109,3 +111,30 @@ def test_what_was_priced_is_what_is_spent(tmp_path: Path, steps: int) -> None:
     planned, spent = ran.told("budget_planned")[0], ran.told("budget_spent")[0]
     assert planned["tokens"] == spent["tokens"] == 2 * steps * TOKENS_A_STEP
     assert planned["flops"] == spent["flops"]
+
+
+@pytest.mark.parametrize(("needs", "read"), [({"model": "one"}, 9), ({"state": "one.state"}, 9), ({}, 5)])
+def test_a_baseline_that_tells_its_price_is_in_it(tmp_path: Path, needs: dict[str, str], read: int) -> None:
+    class Priced(Mean):
+        def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+            return Cost(tokens=tokens, flops=built.flops)
+
+    def plan(furnace: Furnace) -> PricedPlan:
+        rules = [retry("gain", {"gain": 2})]
+        gate = [below(1, relative_to="baseline:mean")]
+        two = stage("two", config={"steps": 5}, needs=needs, gate=gate, on_fail=rules)
+        keys = {"seeds": [0, 1, 2], "baselines": {"mean": {"kind": "mean"}}}
+        file = Bench(tmp_path).write(stage("one", config={"steps": 4}), two, **keys)
+        return price_plan(load(file), furnace, find_device("cpu"))  # type: ignore[arg-type]
+
+    furnace = Furnace()
+    without = plan(furnace)
+    furnace.mean = Priced()
+    found = plan(furnace)
+    (line,) = (one for one in found.lines if one.who == "baseline:mean")
+    assert (line.stage, line.cells) == ("two", 3)
+    assert line.cost.tokens == read * TOKENS_A_STEP
+    assert line.cost.flops == FLOPS_A_STEP * (4 if needs else 5), "by whoever built the model"
+    assert found.first_walk.tokens - without.first_walk.tokens == 3 * line.cost.tokens
+    adds = [one.remedies[0].adds.tokens for one in (found, without)]
+    assert adds[0] - adds[1] == 3 * line.cost.tokens, "it is fitted again on what the patched stage reads"

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.errors import ArtifactError, DataError, PlanError
+from bloomery.evaluate.caches import MADE_UP_TOKENS, _weights, shares_of
 from bloomery.evaluate.ngram import FILE, NGram
-from bloomery.evaluate.ngram_cache import MADE_UP_TOKENS, Cached, _weights, open_table, shares_of
+from bloomery.evaluate.ngram_cache import Cached, open_table
 from bloomery.evaluate.ngram_counts import Counts, group, without_rare
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.evaluate.ngram_tuning import cutoffs_of, tune
@@ -129,13 +130,13 @@ def test_read_as_a_stream_or_whole_the_numbers_are_the_same(cached: Cached) -> N
 
 def test_the_mixture_is_the_one_defined(cached: Cached) -> None:
     text = draw(80, seed=30).tolist()
-    caches = [(window, history) for window in cached.windows for history in range(cached.longest + 1)]
+    caches = [(window, history) for window in cached.caches.windows for history in range(cached.caches.longest + 1)]
     table = cached.table.document_probabilities(np.array(text))
     told = np.exp(cached.document_logprobs(np.array(text)))
     for at in range(1, len(text)):
         found = [cache_share(text, at, *one) for one in caches]
         depths = [sum(one is not None for one in found[start : start + 3]) for start in (0, 3)]
-        weights = cached.weights[depths[0] * (cached.longest + 2) + depths[1]]
+        weights = cached.caches.weights[depths[0] * (cached.caches.longest + 2) + depths[1]]
         assert [weight > 0 for weight in weights[1:]] == [one is not None for one in found]
         parts = [table[at - 1], *(0.0 if one is None else one.get(text[at], 0.0) for one in found)]
         assert told[at - 1] == pytest.approx(float(np.dot(weights, parts)), abs=1e-12)
@@ -241,8 +242,15 @@ def test_tuning_takes_the_lowest_loss_that_fits() -> None:
     assert small.tally().bytes <= limit < table.tally().bytes
     assert limited[0].loss == min(trial.loss for trial in trials if trial.bytes <= limit)
     assert len(tune(counts, held_out, orders=(3,), cutoffs=(0, 0, 1))[1]) == 1
+    tight = 40 + 4 * VOCAB + 12 * len(counts.levels[0].keys) // 2  # no order fits with all its bigrams
+    tiny, more = tune(counts, held_out, orders=range(2, 6), most_bytes=tight)
+    assert tiny.tally().bytes <= tight
+    assert more[0].cutoffs[1] > 0
+    assert more[0].loss == min(trial.loss for trial in more if trial.bytes <= tight)
     with pytest.raises(PlanError, match="at most 10 bytes"):
         tune(counts, held_out, orders=(3,), most_bytes=10)
+    with pytest.raises(PlanError, match="at most 100 bytes"):
+        tune(counts, held_out, orders=(3,), cutoffs=(), most_bytes=100)
 
 
 def test_caches_need_text_for_their_weights() -> None:

@@ -16,7 +16,9 @@ from bloomery.data.mix import Batches
 from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import seal
 from bloomery.engine.discover import Catalogue
-from bloomery.evaluate.ngram import NGram
+from bloomery.engine.stage import Cost
+from bloomery.errors import PlanError
+from bloomery.evaluate.ngram import HIGHEST_ORDER, NGram
 from bloomery.evaluate.ngram_cache import Cached, open_table
 from bloomery.plan.check import check
 from bloomery.plan.load import load as load_plan
@@ -108,7 +110,7 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
     model = open_table(folder)
     assert isinstance(model, Cached)
     assert fitted.tallies == {"model": model.tally()}
-    assert (model.order, model.windows, model.table.entries) == (card["order"], (20, 200), card["entries"])
+    assert (model.order, model.caches.windows, model.table.entries) == (card["order"], (20, 200), card["entries"])
     end = data.tokenizer.end_of_document
     part = data.part("corpus:dev")
     streams = [np.concatenate(([end], part.document(n))).astype(np.int64) for n in range(part.documents)]
@@ -123,6 +125,42 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        {"order": 7},
+        {"order": 4, "cutoffs": [0, 1, 2]},
+        {"order": 3, "cutoffs": [0, 0, 1], "caches": {"windows": [9, 99, 999]}, "tune_on": "corpus:dev"},
+    ],
+)
+def test_every_table_sums_to_one(
+    trained: Trained, data: Prepared, tmp_path: Path, asked: dict[str, Any] | None
+) -> None:
+    kind, config = (
+        (NGramBaseline(), NGramSettings(order=5))
+        if asked is None
+        else (KneserNeyBaseline(), KneserNeySettings.model_validate(asked))
+    )
+    folder = kind.fit(config, tokens_read(trained.context, settings()), context(data, tmp_path)).outputs["model"]
+    judge = PerplexitySettings(data="corpus:val", context=32, items=2, normalised=1e-9)
+    assert Perplexity().run(judge, seal(folder, "table", "model"), data.folder, device="cpu", threads=1).measurements
+
+
+def test_a_table_is_priced_by_what_it_counts() -> None:
+    def seconds(tokens: int, **asked: Any) -> float:
+        settings = KneserNeySettings.model_validate({"tune_on": "corpus:dev", "cutoffs": "tuned", **asked})
+        cost = KneserNeyBaseline().cost(settings, tokens=tokens, built=Cost(tokens=tokens, flops=1e9))
+        assert (cost.tokens, cost.flops) == (0, 0)
+        assert cost.seconds is not None
+        return cost.seconds
+
+    assert seconds(2000, order=5) == 2 * seconds(1000, order=5)
+    assert seconds(1000, order="tuned") == seconds(1000, order=HIGHEST_ORDER) > seconds(1000, order=5) > 0
+    plain = NGramBaseline().cost(NGramSettings(order=5), tokens=1000, built=Cost())
+    assert plain.seconds == seconds(1000, order=5)
+
+
+@pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"order": 8}, "less than or equal to 7"),
@@ -133,6 +171,8 @@ def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(
         ({"cutoffs": [1, 1]}, "begin with 0"),
         ({"cutoffs": [0, 2, 1]}, "never fall"),
         ({"caches": {"windows": []}, "tune_on": "corpus:dev"}, "at least 1"),
+        ({"bytes": "same"}, "limits what is tuned"),
+        ({"caches": "as well"}, "'same'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: str) -> None:
@@ -148,6 +188,59 @@ def test_nothing_judges_or_learns_from_what_a_baseline_is_tuned_on(tmp_path: Pat
         found = check(load_plan(plan), Catalogue()).problems
         assert len(found) == problems, found
         assert says.get(part, "") in " ".join(map(str, found))
+
+
+SPLITS = {"corpus": ("train", "dev", "val"), "books": ("train", "val", "test")}
+
+
+def suite(**settings: Any) -> PerplexitySettings:
+    return PerplexitySettings.model_validate({"data": "corpus:val", **settings})
+
+
+def test_the_same_caches_are_those_of_the_suite(tmp_path: Path) -> None:
+    asked = KneserNeySettings.model_validate({"caches": "same"})
+    windows = {"windows": [20, 200], "longest_history": 2}
+    found = asked.followed([suite(), suite(caches=windows)], SPLITS, None)
+    assert found == KneserNeySettings.model_validate({"caches": windows, "tune_on": "corpus:dev"})
+    found = asked.followed([suite(data="books:test", caches=True), suite(data="books:test", caches={})], SPLITS, None)
+    assert found == KneserNeySettings.model_validate({"caches": {}, "tune_on": "books:val"})
+    own = KneserNeySettings.model_validate({"caches": "same", "order": "tuned", "tune_on": "books:test"})
+    assert own.followed([suite(caches=True)], SPLITS, None).tune_on == "books:test"
+    for several in ([], [suite()], [suite(caches=True), suite(caches=windows)]):
+        with pytest.raises(PlanError, match="one suite with caches to be the same as"):
+            asked.followed(several, SPLITS, None)
+
+
+def test_the_same_bytes_are_the_judged_models() -> None:
+    asked = KneserNeySettings.model_validate({"order": "tuned", "tune_on": "corpus:dev", "bytes": "same"})
+    assert asked.followed([], SPLITS, 1234.5).bytes == 1234
+    assert asked.followed([], SPLITS, None) == asked
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"caches: same": "caches: same"}, ""),
+        ({"caches: true": "caches: false"}, "one suite with caches to be the same as; there are 0"),
+        ({'"corpus:val", caches: true': '"corpus:dev", caches: true'}, ""),
+        ({"caches: true": "caches: true, tune_on: corpus:val"}, "the suite 'text' is tuned on corpus:val, which the"),
+        ({"caches: true": "caches: true, tune_on: corpus"}, "which stage 'pretrain' learns from"),
+        ({"caches: true": "caches: true, tune_on: corpus:best"}, "no split 'best'"),
+        ({"caches: true": "tune_on: corpus:dev"}, "with nothing to find"),
+        ({"source: stdlib": "source: stdlib, split: {train: 90%, val: 10%}"}, "no split of corpus is left"),
+    ],
+)
+def test_what_suites_and_tables_find_weights_on_is_checked(tmp_path: Path, edit: dict[str, str], said: str) -> None:
+    text = TUNED.replace("order: tuned, tune_on: PART", "caches: same").replace(
+        'data: "corpus:val"', 'data: "corpus:val", caches: true'
+    )
+    for before, after in edit.items():
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "plan.yaml").write_text(text)
+    found = check(load_plan(tmp_path / "plan.yaml"), Catalogue()).problems
+    assert said in " ".join(map(str, found))
+    assert bool(found) == bool(said), found
 
 
 TUNED = """bloomery: 1

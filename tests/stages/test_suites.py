@@ -1,7 +1,9 @@
 """Suites judge artifacts: perplexity against the definition, samples that anyone can draw again."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +77,39 @@ def test_an_n_gram_table_is_judged_by_the_same_suite(trained: Trained, data: Pre
     assert result.measurements[0].items.key == mine.items.key  # they can be paired
 
 
+def test_with_caches_their_weights_come_from_the_part_that_is_not_judged(
+    trained: Trained, data: Prepared, tmp_path: Path
+) -> None:
+    from bloomery.evaluate.cached_loss import cached_perplexity, fit_caches
+    from bloomery.evaluate.ngram import NGram
+    from bloomery.evaluate.ngram_cache import Cached
+    from bloomery.stages.baselines import NGRAM_CARD
+
+    asked = {"data": "corpus:val", "context": 32, "items": 3, "normalised": 1e-6}
+    config = PerplexitySettings.model_validate({**asked, "caches": {"windows": [30, 300], "longest_history": 2}})
+    found = judged(Perplexity(), config, trained, data).measurements[0]
+    model, how = models.load_model(trained.result.outputs["model"]), dict[str, Any](context=32, max_documents=3)
+    caches = fit_caches(model, data.part("corpus:dev"), windows=(30, 300), longest=2, **how)
+    assert found.value == cached_perplexity(model, caches, data.part("corpus:val"), **how).loss
+    plain = judged(Perplexity(), PerplexitySettings.model_validate(asked), trained, data).measurements[0]
+    assert found.value < plain.value
+    assert found.items is not None
+    assert plain.items is not None
+    assert found.items.key == plain.items.key
+    table = Cached.fit(
+        NGram.fit([np.asarray(data.part("corpus").tokens)], order=3, vocab=257, end_of_document=256),
+        [np.concatenate(([256], data.part("corpus:dev").document(0))).astype(np.int64)],
+    )
+    table.save(tmp_path)
+    (tmp_path / NGRAM_CARD).write_text("{}")
+    artifact = seal(tmp_path, "table", "model")
+    values = [
+        Perplexity().run(one, artifact, data.folder, device="cpu", threads=1).measurements[0].value
+        for one in (config, PerplexitySettings.model_validate(asked))
+    ]
+    assert values[0] == values[1], "a table with caches gets no second ones"
+
+
 def test_samples_are_the_same_every_time_and_open_with_docstrings(trained: Trained, data: Prepared) -> None:
     config = GenerationSettings(prompts=2, tokens=9)
     one, two = (judged(Generation(), config, trained, data) for _ in range(2))
@@ -82,6 +117,27 @@ def test_samples_are_the_same_every_time_and_open_with_docstrings(trained: Train
     assert len(one.samples) == 2
     assert all(prompt.startswith("def f") and prompt.endswith('"""Return the') for prompt, _ in one.samples)
     assert 0 <= one.measurements[0].value <= 1
+
+
+def test_what_is_written_is_weighed_by_a_table_that_is_not_the_writers(trained: Trained, data: Prepared) -> None:
+    from support.kneser_ney import Textbook
+
+    config = GenerationSettings(prompts=2, tokens=30, under="corpus:train")
+    result = judged(Generation(), config, trained, data)
+    found = {one.name: one for one in result.measurements}
+    assert set(found) == set(Generation().emits(config))
+    stream = [256, *np.asarray(data.part("corpus").tokens).tolist()]
+    book, nats, count = Textbook([stream], 3, data.vocab, 256), 0.0, 0
+    for prompt, text in result.samples:
+        tokens = [256, *data.tokenizer.encode(prompt), *data.tokenizer.encode(text)]
+        written = len(data.tokenizer.encode(text))
+        for at in range(len(tokens) - written, len(tokens)):
+            nats -= math.log(book.probability(tuple(tokens[max(0, at - 2) : at]), tokens[at]))
+        count += written
+    assert found["independent_loss"].value == pytest.approx(nats / count)
+    words = [text.split() for _, text in result.samples]
+    twos = [pair for each in words for pair in pairwise(each)]
+    assert found["distinct_2"].value == pytest.approx(len(set(twos)) / len(twos) if twos else 0)
 
 
 def test_text_without_docstrings_is_asked_by_how_it_opens(tmp_path: Path, trained: Trained) -> None:

@@ -11,14 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from bloomery.engine import cells
 from bloomery.engine.cellwork import Job, Surroundings, carry_out, finished, silent_context
+from bloomery.engine.evaluations import settings_of
 from bloomery.engine.history import Cell
 from bloomery.engine.session import Session
 from bloomery.engine.stage import StageContext, StageResult
 from bloomery.errors import PlanError
 from bloomery.plan import cast
-from bloomery.plan.cast import BASELINE
+from bloomery.plan.cast import BASELINE, CANDIDATE
+from bloomery.plan.catalogue import Following
 
 if TYPE_CHECKING:
     from bloomery.engine.attempt import Attempt
@@ -38,7 +42,7 @@ def fit_baseline(attempt: Attempt, name: str, seed: int) -> Cell:
     session, plan, stage = attempt.session, attempt.plan, attempt.stage
     settings = plan.baselines[name]
     kind = session.catalogue.baseline(settings.kind)
-    config = kind.config_model().model_validate(settings.model_dump(exclude={"kind"}))
+    config = _followed(attempt, kind.config_model().model_validate(settings.model_dump(exclude={"kind"})), seed)
     trainers = _trainers(attempt, seed)
     read = [one.attempt.job(one.who, one.seed) for one in trainers]
     known = {"read by": read[-1].fingerprint} | {f"before {n}": one.fingerprint for n, one in enumerate(read[:-1])}
@@ -68,6 +72,22 @@ def fit_baseline(attempt: Attempt, name: str, seed: int) -> Cell:
         return kind.fit(config, tokens, ctx)
 
     return carry_out(session, job, work)
+
+
+def _followed(attempt: Attempt, config: BaseModel, seed: int) -> BaseModel:
+    """The settings, with whatever of the judged model or of the plan's suites they say is the same."""
+    if not isinstance(config, Following):
+        return config
+    session, plan = attempt.session, attempt.plan
+    kinds = {name: session.catalogue.suite(suite.kind).config_model() for name, suite in plan.suites.items()}
+    suites = [kinds[name].model_validate(settings_of(suite)) for name, suite in plan.suites.items()]
+    model = attempt.outputs().get("model", {}).get((CANDIDATE, seed))
+    size = None if model is None or model.tally is None else model.tally.bytes
+    followed = config.followed(suites, session.catalogue.check_data(plan.data), size)
+    if "same" in followed.model_dump().values():
+        found = "the judged model's size is not known"
+        raise PlanError(f"stages.{attempt.stage.id}", found, "a stage that tells what its model weighs")
+    return followed
 
 
 def _makers(attempt: Attempt, seed: int) -> Iterator[Maker]:

@@ -1,12 +1,13 @@
 """What a whole plan costs on a device: its first walk, cell by cell, and what each remedy would add.
 
 A remedy runs again the stage it patches and everything that depends on it. Parties and seeds are those that the runner
-would run, the control included. Baselines and suites are small beside training and are not priced.
+would run, the control included, and of baselines those kinds that tell a price (stage.PricedBaseline). Suites are small
+beside training and are not priced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from bloomery.engine import parties
 from bloomery.engine.budget import Amounts, Price, overruns, price, total
 from bloomery.engine.devices import Device
 from bloomery.engine.discover import Catalogue, load
-from bloomery.engine.stage import Cost
+from bloomery.engine.stage import Cost, PricedBaseline
 from bloomery.plan import cast
 from bloomery.plan.load import Loaded, resolve
 from bloomery.plan.schema import Plan, Rule, StageSpec
@@ -123,7 +124,43 @@ def _lines(plan: Plan, catalogue: Catalogue, device: Device, vocab: int) -> list
         for who, number, cost in cell_costs(plan, stage, catalogue, vocab):
             one = price(cost, device)
             lines.append(Line(stage.id, who, number, cost, total([one] * number)))
+        for name in cast.baselines(plan, stage):
+            cost, number = _baseline_cost(plan, stage, catalogue, name, vocab), len(cast.seeds(plan, stage))
+            if cost is not None:
+                one = price(cost, device)
+                lines.append(Line(stage.id, f"{cast.BASELINE}{name}", number, cost, total([one] * number)))
     return lines
+
+
+def _baseline_cost(plan: Plan, stage: StageSpec, catalogue: Catalogue, name: str, vocab: int) -> Cost | None:
+    """Of a cell that is fitted on what the judged model has read; None where the kind tells none."""
+    settings = plan.baselines[name]
+    kind = catalogue.baseline(settings.kind)
+    if not isinstance(kind, PricedBaseline):
+        return None
+    config = kind.config_model().model_validate(settings.model_dump(exclude={"kind"}))
+    tokens, built = 0, Cost()
+    for maker, who in _makers(plan, stage):
+        cost = _cost_of_one(plan, maker, catalogue, who, vocab)
+        own = catalogue.kind(maker.kind or "")
+        tokens += cost.tokens if own.fits_on(parties.settings(plan, maker, own, who, vocab=vocab)) else 0
+        built = cost
+    return kind.cost(config, tokens=tokens, built=built)
+
+
+def _makers(plan: Plan, stage: StageSpec) -> Iterator[tuple[StageSpec, str]]:
+    """The stage and its candidate, whoever makes the model or state that comes in, and so on; of loops no further."""
+    one: StageSpec | None = stage
+    who = cast.fixed_candidate(stage) or cast.arms(stage)[0]
+    while one is not None and one.kind is not None:
+        yield one, who
+        needs = cast.needs_of(one, who)
+        reference = cast.parse_reference(needs.get("model", needs.get("state", "")))
+        source = next((each for each in plan.stages if reference and each.id == reference.stage), None)
+        if reference is not None and source is not None:
+            named = reference.party if reference.arm else cast.fixed_candidate(source)
+            who = named if named in cast.parties(plan, source) else cast.arms(source)[0]
+        one = source
 
 
 def cell_costs(plan: Plan, stage: StageSpec, catalogue: Catalogue, vocab: int) -> list[tuple[str, int, Cost]]:
@@ -189,6 +226,8 @@ def _remedy(loaded: Loaded, catalogue: Catalogue, device: Device, stage: StageSp
 
     def same(line: Line) -> bool:
         """Whether a rival's settings and inputs are as before: then its cells are taken over."""
+        if line.who.startswith(cast.BASELINE):
+            return False
         before, after = plan.stage(line.stage), patched.stage(line.stage)
         upstream = any(one in again for one in cast.ancestors(patched, after))
         kind, vocab = catalogue.kind(after.kind or ""), vocab_of(loaded)

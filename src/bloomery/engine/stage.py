@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -228,4 +228,13 @@ class BaselineKind(Protocol):
     def config_model(self) -> type[BaseModel]: ...
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         """Fits on exactly these tokens; outputs {"model": folder}."""
+        ...
+
+
+@runtime_checkable
+class PricedBaseline(Protocol):
+    """A kind of baseline that takes time worth telling."""
+
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+        """Of one cell. tokens: what it is fitted on; built: the cost of the stage that built the judged model."""
         ...

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from bloomery.data.tokens import TokenFile
 from bloomery.errors import TrainingError
+from bloomery.evaluate.caches import own_logprobs
 from bloomery.evaluate.perplexity import DocumentScorer, spread
 from bloomery.model.interface import LanguageModel, Scorer
 
@@ -30,7 +29,7 @@ def check_normalised(
         document = tokens.document(index)[:POSITIONS].astype(np.int64)
         stream = np.concatenate(([tokens.end_of_document], document))
         inputs = torch.from_numpy(stream[None, :-1]).to(device)
-        logprobs = _logprobs(scorer, inputs)
+        logprobs = own_logprobs(scorer, inputs)[0].cpu()
         for position, total in enumerate(logprobs.exp().sum(-1).tolist()):
             if not abs(total - 1) <= tolerance:
                 place = f"{tokens.path}: document {index}, position {position}"
@@ -42,11 +41,3 @@ def check_normalised(
                 at = int(np.argmax(np.abs(own - told)))
                 place = f"{tokens.path}: document {index}, position {at}"
                 raise TrainingError(place, f"it is scored with log p {own[at]:.6g}, and its table says {told[at]:.6g}")
-
-
-def _logprobs(scorer: LanguageModel | Scorer, inputs: Int[Tensor, "1 t"]) -> Float[Tensor, "t v"]:
-    with torch.inference_mode():
-        if isinstance(scorer, LanguageModel):
-            logits = scorer.eval()(inputs).logits
-            return torch.log_softmax(logits[0].double(), dim=-1).cpu()
-        return scorer.logprobs(inputs)[0].double().cpu()

@@ -117,14 +117,21 @@ def perplexity(
         sums, exact = _score_with_model(scorer, tokens, chosen, context, step, at_once, device)
     elif isinstance(scorer, DocumentScorer):
         sums = [
-            -float(scorer.document_logprobs(_stream(tokens, index))[tokens.prompts[index] :].sum())
+            -float(scorer.document_logprobs(stream_of(tokens, index))[tokens.prompts[index] :].sum())
             for index in counted(chosen, "documents")
         ]
     else:
         sums = _score_windows(scorer, tokens, chosen, context, step, batch_tokens, device)
+    return result_of(tokens, chosen, sums, exact=exact, by_place=documents is not None)
+
+
+def result_of(
+    tokens: TokenFile, chosen: list[int], sums: Sequence[float], *, exact: Sequence[bool] = (), by_place: bool = False
+) -> PerplexityResult:
+    """The result of these nats of the chosen documents. by_place: any choice, not the evenly spread one."""
     counts = tuple(len(tokens.document(index)) - int(tokens.prompts[index]) for index in chosen)
     key = tokens.digest if len(chosen) == tokens.documents else f"{tokens.digest}:{len(chosen)}"
-    if documents is not None:
+    if by_place:
         key = f"{tokens.digest}:{hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]}"
     scored_bytes = tuple(int(tokens.byte_counts[index]) for index in chosen)
     return PerplexityResult(key, tuple(sums), counts, scored_bytes, tuple(exact))
@@ -164,7 +171,7 @@ def windows(lengths: list[int], context: int, stride: int) -> list[Window]:
     return sorted(found, key=lambda window: -window.length)
 
 
-def _stream(tokens: TokenFile, index: int) -> NDArray[np.int64]:
+def stream_of(tokens: TokenFile, index: int) -> NDArray[np.int64]:
     """end_of_document, then the document with its own end_of_document."""
     return np.concatenate(([tokens.end_of_document], tokens.document(index))).astype(np.int64)
 

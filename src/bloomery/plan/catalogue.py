@@ -5,7 +5,7 @@ Nothing here imports torch: a kind's Config, `emits` and `produces` are pure and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -69,6 +69,27 @@ class Needing(Protocol):
 
     def ready(self, config: BaseModel) -> None:
         """Raises BloomeryError where it is not here. Quick, and known before anything is trained."""
+        ...
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """A suite may find weights of its own, on a part that nothing is fitted on and no suite judges."""
+
+    def tunes_on(self, config: BaseModel, splits: Mapping[str, Sequence[str] | None]) -> str | None:
+        """That part, of the data sets' known splits; None where there is nothing to find. Raises PlanError."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """Settings of a baseline that may say `same`: as the judged model has it, or as the plan's suites do."""
+
+    def followed(
+        self, suites: Sequence[BaseModel], splits: Mapping[str, Sequence[str] | None], size: float | None
+    ) -> BaseModel:
+        """The settings with what it stands for; `size`: the judged model's bytes, None before there is one. Raises
+        PlanError where nothing is there to follow."""
         ...
 
 

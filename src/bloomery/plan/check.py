@@ -19,6 +19,7 @@ from bloomery.plan import (
     check_ready,
     check_rows,
     check_stages,
+    check_tuned,
     check_unused,
     check_watched,
     check_wildcards,
@@ -56,6 +57,7 @@ def check(loaded: Loaded, catalogue: Catalogue) -> Report:
     check_stages.check(look)
     check_loops.check(look)
     check_data.check(look)
+    check_tuned.check(look)
     check_conditions.check(look)
     check_watched.check(look)
     check_claims.check(look)

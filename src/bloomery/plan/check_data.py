@@ -28,10 +28,10 @@ def check(look: Look) -> None:
     for name, suite in look.plan.suites.items():
         path: KeyPath = ("suites", name)
         if look.offered((*path, "kind"), suite.kind, look.catalogue.suites(), "suite kind"):
-            settings = _settings(look, "suites", name, ("kind", "through"))
+            settings = settings_of(look, "suites", name, ("kind", "through"))
             look.typed(path, look.catalogue.suites()[suite.kind].config_model(), settings)
         for key, part in suite.judged.items():
-            _part(look, (*path, key), part)
+            part_exists(look, (*path, key), part)
         for index, codec in enumerate(suite.through):
             look.offered((*path, "through", index), codec, look.catalogue.codecs(), "codec")
             if codec in suite.through[:index]:
@@ -39,8 +39,7 @@ def check(look: Look) -> None:
     for name, baseline in look.plan.baselines.items():
         path = ("baselines", name)
         if look.offered((*path, "kind"), baseline.kind, look.catalogue.baselines(), "baseline kind"):
-            look.typed(path, look.catalogue.baselines()[baseline.kind], _settings(look, "baselines", name, ("kind",)))
-        _tuned_on(look, name)
+            look.typed(path, look.catalogue.baselines()[baseline.kind], settings_of(look, "baselines", name, ("kind",)))
     for name in look.plan.inputs:
         _input(look, name)
     for placed in look.stages:
@@ -50,7 +49,7 @@ def check(look: Look) -> None:
     _budgets(look)
 
 
-def _settings(look: Look, section: str, name: str, without: tuple[str, ...]) -> dict[str, Any]:
+def settings_of(look: Look, section: str, name: str, without: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in look.loaded.raw[section][name].items() if key not in without}
 
 
@@ -95,7 +94,7 @@ def _not_offered(look: Look, problem: BloomeryError) -> str | None:
     return parts[0]
 
 
-def _part(look: Look, path: KeyPath, text: str, further: Mapping[str, Any] | None = None) -> None:
+def part_exists(look: Look, path: KeyPath, text: str, further: Mapping[str, Any] | None = None) -> None:
     """`NAME` or `NAME:SPLIT` of the plan's data, or of what a stage's own inputs bring."""
     name, _, split = text.partition(":")
     known = [key for key in look.plan.data if key != "tokenizer"]
@@ -115,7 +114,7 @@ def _mixture(look: Look, placed: Placed) -> None:
     data = placed.spec.config.get("data")
     path: KeyPath = (*placed.path, "config", "data")
     if isinstance(data, str):
-        _part(look, path, data, placed.spec.needs)
+        part_exists(look, path, data, placed.spec.needs)
     if not isinstance(data, Mapping) or not data:
         return
     try:
@@ -123,7 +122,7 @@ def _mixture(look: Look, placed: Placed) -> None:
     except UnitError:
         return
     for name in shares:
-        _part(look, (*path, name), str(name), placed.spec.needs)
+        part_exists(look, (*path, name), str(name), placed.spec.needs)
     total = sum(shares.values())
     offered = placed.spec.kind in look.catalogue.kinds()
     if abs(total - 1) > 1e-6 and (not offered or placed.id in look.config):
@@ -163,7 +162,7 @@ def _fitted_on(look: Look) -> None:
     """A suite must not judge a part that its stage, or one that the model comes from, was fitted on."""
     told: set[str] = set()
     for placed in look.stages:
-        fitted = {part: stage for stage in line_of(look, placed) for part in _fits_on(look, stage)}
+        fitted = {part: stage for stage in line_of(look, placed) for part in fits_on(look, stage)}
         names = [metrics.source(found.condition.metric) for found in asked(placed)]
         for name in [*names, *placed.spec.evaluate]:
             suite = look.plan.suites.get(name)
@@ -174,32 +173,16 @@ def _fitted_on(look: Look) -> None:
                     told.add(name)
                     what = f"judges {part} for stage '{placed.id}', and stage '{fitted[part].id}' is fitted on it"
                     path: KeyPath = ("suites", name, key)
-                    look.problem(path, what, "a part that no stage learns from", _another_split(look, part))
+                    look.problem(path, what, "a part that no stage learns from", another_split(look, part))
 
 
-def _tuned_on(look: Look, name: str) -> None:
-    """What a baseline's settings are chosen on exists, and no suite judges it."""
-    part, path = look.loaded.raw["baselines"][name].get("tune_on"), ("baselines", name, "tune_on")
-    if not isinstance(part, str):
-        return
-    _part(look, path, part)
-    for suite, spec in look.plan.suites.items():
-        if whole_name(part) in map(whole_name, spec.judged.values()):
-            what = f"the baseline '{name}' is tuned on {whole_name(part)}, which the suite '{suite}' judges"
-            look.problem(path, what, "a part that nothing judges", _another_split(look, whole_name(part)))
-    fitted = {one: stage.id for stage in look.stages for one in _fits_on(look, stage)}
-    if (learner := fitted.get(whole_name(part))) is not None:
-        what = f"the baseline '{name}' is tuned on {whole_name(part)}, which stage '{learner}' learns from"
-        look.problem(path, what, "a part that no stage learns from", _another_split(look, whole_name(part)))
-
-
-def _another_split(look: Look, part: str) -> str:
+def another_split(look: Look, part: str) -> str:
     name, _, split = part.partition(":")
     others = [other for other in look.splits.get(name) or () if other != split]
     return f"{name} also has: {', '.join(others)}" if others else ""
 
 
-def _fits_on(look: Look, placed: Placed) -> list[str]:
+def fits_on(look: Look, placed: Placed) -> list[str]:
     config = look.config.get(placed.id)
     if config is None or placed.spec.kind is None:
         return []

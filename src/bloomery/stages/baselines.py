@@ -7,19 +7,30 @@ Order, cutoffs and the weights of caches may be chosen on a part of their own (`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from bloomery.engine.artifact import write_atomically
-from bloomery.engine.stage import StageContext, StageResult
+from bloomery.engine.stage import Cost, StageContext, StageResult
+from bloomery.errors import PlanError
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Bytes
+from bloomery.stages.caches import Cacheable, Caches
 
 if TYPE_CHECKING:
     from bloomery.data.mix import Batch
+
+COUNTED_PER_SECOND = 5e6
+"""Tokens times orders that one core counts. On the safe side: 1.2 to 1.9M tokens/s at order 5 were measured. Tuning and
+weights, which score a held-out part, are not in it."""
+BYTES_PER_COUNTED = 40
+"""Of memory, for every token and order."""
+
+HIGHEST_TUNED = 7
+"""ngram.HIGHEST_ORDER, which loads torch."""
 
 NGRAM_CARD = "ngram.json"
 """Marks a model folder as an n-gram table; suites open it as a Scorer, and a cascade lets it write."""
@@ -36,6 +47,10 @@ class NGramBaseline:
 
     def config_model(self) -> type[BaseModel]:
         return NGramSettings
+
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+        assert isinstance(config, NGramSettings)
+        return _counting(tokens, config.order)
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         from bloomery.data.prepared import Prepared
@@ -54,27 +69,19 @@ class NGramBaseline:
         return StageResult(outputs={"model": folder})
 
 
-class Caches(Frozen):
-    """What the document itself has said lately, beside what the table knows (evaluate.ngram_cache)."""
-
-    windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(500, 5000), min_length=1, max_length=3)
-    """In tokens: how far back each group of caches looks."""
-    longest_history: int = Field(default=3, ge=0, le=6)
-    """A window has one cache for each history of 0 to so many tokens."""
-
-
 class KneserNeySettings(Frozen):
     order: Annotated[int, Field(ge=2, le=7)] | Literal["tuned"] = 5
     """tuned: the best of 2 to 7."""
     cutoffs: tuple[Annotated[int, Field(ge=0)], ...] | Literal["tuned"] = ()
     """For each order from one on, the last holding for all above: an n-gram read at most so often is left out, and its
     probability goes to the shorter histories. `[0, 0, 1]` leaves out what was read once, from trigrams on."""
-    caches: Caches | None = None
-    """`{}` for two windows of 500 and 5000 tokens; the weights are found on `tune_on`."""
+    caches: Caches | Literal["same"] | None = None
+    """`{}` for two windows of 500 and 5000 tokens; the weights are found on `tune_on`. same: those that a suite of the
+    plan gives to the judged model, with weights of its own from the same part."""
     tune_on: str | None = None
     """The part that order, cutoffs and the caches' weights are chosen on: `corpus:dev`."""
-    bytes: Bytes | None = None
-    """What is tuned keeps to this size, in memory as `tally` counts it."""
+    bytes: Bytes | Literal["same"] | None = None
+    """What is tuned keeps to this size, in memory as `tally` counts it. same: to the judged model's."""
 
     @property
     def tuned(self) -> bool:
@@ -84,13 +91,28 @@ class KneserNeySettings(Frozen):
     def _fits(self) -> KneserNeySettings:
         if self.cutoffs != "tuned" and [0, *self.cutoffs[1:]] != sorted(self.cutoffs or (0,)):
             raise ValueError("cutoffs begin with 0, for single tokens, and never fall")
-        if (self.tuned or self.caches) and self.tune_on is None:
+        if (self.tuned or isinstance(self.caches, Caches)) and self.tune_on is None:
             raise ValueError("what is tuned, and the weights of caches, need a part of their own: tune_on: corpus:dev")
         if self.tune_on is not None and not (self.tuned or self.caches):
             raise ValueError("`tune_on` with nothing to choose: order: tuned, cutoffs: tuned or caches: {}")
         if self.bytes is not None and not self.tuned:
             raise ValueError("`bytes` limits what is tuned: order: tuned or cutoffs: tuned")
         return self
+
+    def followed(
+        self, suites: Sequence[BaseModel], splits: Mapping[str, Sequence[str] | None], size: float | None
+    ) -> KneserNeySettings:
+        """With what `same` stands for (plan.catalogue.Following)."""
+        found: dict[str, Any] = {}
+        if self.caches == "same":
+            given = [one for one in suites if isinstance(one, Cacheable) and one.wanted is not None]
+            if len({(one.wanted, one.tuned_on(splits)) for one in given}) != 1:
+                raise PlanError("caches", "same", f"one suite with caches to be the same as; there are {len(given)}",
+                                "a suite with `caches: true`, or caches: {} with tune_on: PART")  # fmt: skip
+            found = {"caches": given[0].wanted, "tune_on": self.tune_on or given[0].tuned_on(splits)}
+        if self.bytes == "same" and size is not None:
+            found["bytes"] = int(size)
+        return self.model_copy(update=found)
 
 
 class KneserNeyBaseline:
@@ -100,6 +122,10 @@ class KneserNeyBaseline:
 
     def config_model(self) -> type[BaseModel]:
         return KneserNeySettings
+
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+        assert isinstance(config, KneserNeySettings)
+        return _counting(tokens, HIGHEST_TUNED if config.order == "tuned" else config.order)
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         import numpy as np
@@ -111,6 +137,8 @@ class KneserNeyBaseline:
         from bloomery.evaluate.ngram_tuning import LOWEST_ORDER, tune
 
         assert isinstance(config, KneserNeySettings)
+        assert config.caches != "same"
+        assert config.bytes != "same"
         assert ctx.data is not None
         prepared = Prepared.open(ctx.data)
         end = prepared.tokenizer.end_of_document
@@ -142,6 +170,11 @@ class KneserNeyBaseline:
         }
         write_atomically(folder / NGRAM_CARD, json.dumps(card).encode())
         return StageResult(outputs={"model": folder}, tallies={"model": model.tally()})
+
+
+def _counting(tokens: int, order: int) -> Cost:
+    """Of a table: no FLOPs to speak of, so the seconds themselves; what it reads is no training."""
+    return Cost(seconds=tokens * order / COUNTED_PER_SECOND, weight_bytes=BYTES_PER_COUNTED * tokens * order)
 
 
 def distinct(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -10,6 +10,7 @@
     associative_recall   accuracy, chance                         the vocabulary
     bracket_depth        accuracy, chance, depth_D/accuracy       the vocabulary
     word_order           accuracy, chance                         held-out text
+    permutation          difference                               held-out text
 
 Metric names are TASK/QUANTITY. Of the tasks below `completion` each of `contexts`, if any are given, is measured by
 itself, as TASK_CONTEXT/QUANTITY. Shares have a Wilson interval and their items, so that two models on the same
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 Task = Literal[
     "choice", "continuation", "exact_match", "completion",
     "perplexity", "induction", "associative_recall", "bracket_depth", "word_order",
+    "permutation",
 ]  # fmt: skip
-WITH_CONTEXT = ("perplexity", "induction", "associative_recall", "bracket_depth", "word_order")
+WITH_CONTEXT = ("perplexity", "induction", "associative_recall", "bracket_depth", "word_order", "permutation")
 DEFAULT_CONTEXT = 64
 DEPTHS = (1, 2, 4, 8)
 """Those of evaluate/probes.py, which loads torch."""
@@ -101,6 +103,8 @@ class Builtin:
             elif task == "completion":
                 emitted[f"{label}/pass_rate"] = Emitted("", "higher")
                 emitted[f"{label}/isolated"] = Emitted()
+            elif task == "permutation":
+                emitted[f"{label}/difference"] = Emitted("nats_per_token", "higher")
             else:
                 emitted[f"{label}/accuracy"] = Emitted("", "higher")
                 emitted[f"{label}/chance"] = Emitted()
@@ -145,6 +149,8 @@ def judged(config: BuiltinSettings, scorer: Any, prepared: Any, device: str = "c
             found, told = _completion(label, config, scorer, prepared.tokenizer, device)
             measured += found
             samples += told
+        elif task == "permutation":
+            measured.append(_permuted(label, context, config, scorer, prepared, device))
         else:
             measured += _answered(label, _questions(task, context, config, prepared), scorer, device)
     return SuiteResult(tuple(measured), tuple(samples))
@@ -180,6 +186,21 @@ def _answered(label: str, questions: Sequence[Question], scorer: Any, device: st
         own = [right for right, one in zip(answers.right, questions, strict=True) if one.group == group]
         measured.append(_share(f"{label}/{group}/accuracy", own, f"{key}:{group}"))
     return measured
+
+
+def _permuted(
+    label: str, context: int, config: BuiltinSettings, scorer: Any, prepared: Any, device: str
+) -> Measurement:
+    """What the order of the words before a target is worth to the model (evaluate/permuted.py)."""
+    from bloomery.engine.intervals import items_interval
+    from bloomery.evaluate.permuted import differences, key_of, pairs
+
+    asked = pairs(prepared.part(config.data), prepared.tokenizer, context, config.items, config.seed)
+    found = differences(scorer, asked, device=device)
+    items = Items(key_of(asked), tuple(found), (1.0,) * len(found))
+    mean = sum(found) / len(found)
+    name, interval = f"{label}/difference", items_interval([items]) if len(found) > 1 else None
+    return Measurement(name, mean, len(found), interval, unit="nats_per_token", items=items)
 
 
 def _share(name: str, right: Sequence[bool], key: str) -> Measurement:

@@ -9,11 +9,12 @@ does not know `frozen: true`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from bloomery.engine.stage import StageContext, StageResult, Stopped
+from bloomery.engine.stage import Cost, StageContext, StageResult, Stopped
 from bloomery.errors import PlanError
 from bloomery.plan.schema import Frozen
 from bloomery.stages.settings import Training, architecture
@@ -33,6 +34,12 @@ class FrozenRandom:
 
     def config_model(self) -> type[BaseModel]:
         return FrozenRandomSettings
+
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+        """As much as the stage that built the judged model, over all that was read: gradients flow through what is
+        frozen."""
+        share = tokens / built.tokens if built.tokens else 1.0
+        return replace(built, tokens=tokens, flops=built.flops * share)
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         from bloomery.data.prepared import Prepared

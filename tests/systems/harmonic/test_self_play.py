@@ -22,7 +22,7 @@ from bloomery.plan.metrics import matches
 from bloomery.stages.baselines import NGRAM_CARD
 from bloomery.stages.gauntlet import likeliest
 from bloomery.stages.prepare import parse_data, prepare
-from bloomery.systems.harmonic.asking import writer_of
+from bloomery.systems.harmonic.asking import Diary, writer_of
 from bloomery.systems.harmonic.axes import AXES, training_side
 from bloomery.systems.harmonic.self_play import MOST_AXES, Settings, kind
 
@@ -148,3 +148,19 @@ def test_a_table_answers_with_its_caches_and_speaks_its_own_vocabulary(asked_dat
     assert writer_of(tmp_path, tokenizer, "cpu")(["zzzz"], sampling) == ["zzz"]
     with pytest.raises(ArtifactError, match="tokenizer"):
         writer_of(tmp_path, asked_data.tokenizer, "cpu")
+
+
+def test_a_damaged_row_is_told_and_a_cut_one_counts_as_not_written(tmp_path: Path) -> None:
+    diary = Diary(tmp_path)
+    for row in ({"a": 1}, [2]):
+        diary.add(row)
+    file = tmp_path / "rows.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"half')
+    assert Diary(tmp_path).rows == [{"a": 1}, [2]]
+    assert file.read_bytes() == whole
+    for harmed in (whole.replace(b"}", b""), whole.replace(b"1", b"\xff")):
+        file.write_bytes(harmed)
+        with pytest.raises(ArtifactError, match=r"rows\.jsonl:1: damaged"):
+            Diary(tmp_path)
+        assert file.read_bytes() == harmed

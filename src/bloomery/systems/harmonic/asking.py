@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from bloomery.engine.stage import Cost, StageContext, StageResult
+from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Asking:
 
 
 class Diary:
-    """Rows that JSON can hold, in a file of a cell's checkpoint."""
+    """Rows that JSON can hold, in a file of a cell's checkpoint. Raises ArtifactError where a whole row is damaged."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "rows.jsonl"
@@ -95,10 +96,15 @@ class Diary:
             folder.mkdir(parents=True, exist_ok=True)
             return
         whole = 0
-        for line in self._file.read_bytes().splitlines(keepends=True):
+        for number, line in enumerate(self._file.read_bytes().splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
                 break
-            self.rows.append(json.loads(line))
+            try:
+                self.rows.append(json.loads(line))
+            except ValueError:
+                place = f"{self._file}:{number}"
+                hint = "delete this file: the stage then asks everything again"
+                raise ArtifactError(place, "damaged", "a row of JSON, as it was written", hint) from None
             whole += len(line)
         os.truncate(self._file, whole)
 
