@@ -15,7 +15,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
 from bloomery.measure import Emitted, Interval, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import open_scorer, scorer_of
 
 if TYPE_CHECKING:
     from bloomery.data.tokenizer import Tokenizer
@@ -57,14 +57,8 @@ class Perplexity:
         assert isinstance(config, PerplexitySettings)
         assert data is not None
         models.use_threads(threads)
-        if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram_cache import open_table
-
-            scorer = open_table(model.path)
-        else:
-            scorer = models.load_model(model.path, device=device)
-            models.check_tokenizer(model.path, Prepared.open(data).tokenizer)
-        part = Prepared.open(data).part(config.data)
+        prepared = Prepared.open(data)
+        scorer, part = scorer_of(model.path, prepared, device=device), prepared.part(config.data)
         if config.normalised is not None:
             from bloomery.evaluate.normalised import check_normalised
 
@@ -131,7 +125,7 @@ class Generation:
         tokenizer = prepared.tokenizer
         part = prepared.part(config.data)
         prompts = _prompts(part, tokenizer, config.prompts)
-        network = models.load_model(model.path, device=device)
+        network = open_scorer(model.path, device=device)
         samples = tuple(
             (
                 prompt,
