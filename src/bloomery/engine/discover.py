@@ -62,9 +62,10 @@ class System:
     summary: str
     state: str
     """In one word for the table of systems: complete, first, or planned."""
-    config: str
-    """A pydantic model of the architecture, importable without torch, with `tally(vocab)` in closed form."""
-    build: str
+    config: str = ""
+    """A pydantic model of the architecture, importable without torch, with `tally(vocab)` in closed form. Empty, as
+    `build` is then: the system has no network."""
+    build: str = ""
     """function(config, vocab, *, compute_dtype) -> LanguageModel"""
     kinds: Mapping[str, str] = field(default_factory=dict)
     common_kinds: Mapping[str, str] = field(default_factory=dict)
