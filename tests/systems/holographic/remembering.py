@@ -1,6 +1,7 @@
 """A small text and slow, obvious dictionaries that the attractor variant is held against."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from bloomery.systems.holographic.ladders import Ladder
 
 VOCAB = 12
 END = 11
+Key = tuple[tuple[int, ...], int]
 
 
 def text(count: int, seed: int = 0, length: int = 40) -> list[np.ndarray]:
@@ -36,11 +38,16 @@ class Dictionaries:
     """A ladder by dictionaries of tuples: modified Kneser-Ney over its rungs, one probability at a time."""
 
     def __init__(
-        self, ladder: Ladder, documents: list[np.ndarray], alphabets: list, size: int, cutoffs: list[int] | None = None
+        self,
+        ladder: Ladder,
+        documents: list[np.ndarray],
+        alphabets: Sequence[np.ndarray | None],
+        size: int,
+        cutoffs: list[int] | None = None,
     ) -> None:
         self.ladder, self.size, self.alphabets = ladder, size, alphabets
-        raw: list[Counter] = [Counter() for _ in ladder.rungs]
-        before: list[dict] = [defaultdict(set) for _ in ladder.rungs]
+        raw: list[Counter[Key]] = [Counter() for _ in ladder.rungs]
+        before: list[dict[Key, set[tuple[int, ...]]]] = [defaultdict(set) for _ in ladder.rungs]
         for document in documents:
             for place in range(1, len(document)):
                 target = self.symbol(ladder.target, document[place])
@@ -66,7 +73,7 @@ class Dictionaries:
         table = self.alphabets[alphabet]
         return int(token if table is None else table[token])
 
-    def context(self, rung: int, history: np.ndarray) -> tuple | None:
+    def context(self, rung: int, history: np.ndarray) -> tuple[int, ...] | None:
         features = self.ladder.rungs[rung]
         if max((lag for lag, _ in features), default=0) > len(history):
             return None

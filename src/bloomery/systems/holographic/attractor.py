@@ -13,7 +13,7 @@ call. `scorer` freezes the tables for prediction. Refuses damaged files and a bu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,16 @@ class Attractor:
         *,
         nested: bool = True,
         cutoffs: Mapping[int, int] = CUTOFFS,
+        leave_out: Collection[str] = (),
     ) -> AttractorScorer:
         """What it predicts by now. tune: documents [n + 1], end_of_document first, to find weights on; without any the
-        words' ladder stands alone. cutoffs: {context length from which: read at most so often}."""
-        known = [one for one in self.counting.ladders if max(one.alphabets) < len(self.alphabets)]
+        words' ladder stands alone. cutoffs: {context length from which: read at most so often}.
+        leave_out: ladders that are not asked."""
+        known = [
+            one
+            for one in self.counting.ladders
+            if max(one.alphabets) < len(self.alphabets) and one.name not in leave_out
+        ]
         stored = {
             one.name: [
                 freeze(table.items(), table.forgotten, _cutoff(cutoffs, longest(features)))

@@ -78,29 +78,23 @@ class Rung:
         inner = np.searchsorted(self.contexts, edges[:-1].astype(np.uint64))
         self._directory = np.append(inner, len(begins)).astype(np.int64)
 
-    def find(
-        self, contexts: UInt64[np.ndarray, " n"], targets: Int[np.ndarray, " n"]
-    ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """The place of each context, and of each (context, target) among the entries; -1 where it is not there."""
+    def step(self, contexts: UInt64[np.ndarray, " n"], targets: Int[np.ndarray, " n"]) -> Step:
         size = len(contexts)
+        if not len(self.contexts):
+            nothing = np.zeros(size)
+            return Step(nothing, nothing + 1, nothing.astype(np.int64))
         if (found := library()) is not None:
             contexts, targets = np.ascontiguousarray(contexts), np.ascontiguousarray(targets, dtype=np.int64)
-            at, entry = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
-            found.store_find(
+            step = Step(np.empty(size), np.empty(size), np.empty(size, dtype=np.int64))
+            found.store_step(
                 self.contexts.ctypes.data, self._directory.ctypes.data, self._shift, self.starts.ctypes.data,
-                self.keys.ctypes.data, contexts.ctypes.data, targets.ctypes.data, size,
-                at.ctypes.data, entry.ctypes.data,
+                self.keys.ctypes.data, self.alpha.ctypes.data, self.gamma.ctypes.data, self.totals.ctypes.data,
+                contexts.ctypes.data, targets.ctypes.data, size, *(one.ctypes.data for one in step),
             )  # fmt: skip
-            return at, entry
-        return _found(self.contexts, contexts), _found(self.keys, contexts | targets.astype(np.uint64))
-
-    def step(self, contexts: UInt64[np.ndarray, " n"], targets: Int[np.ndarray, " n"]) -> Step:
-        if not len(self.contexts):
-            nothing = np.zeros(len(contexts))
-            return Step(nothing, nothing + 1, nothing.astype(np.int64))
-        at, entry = self.find(contexts, targets)
-        share = np.where(entry >= 0, self.alpha[entry], 0.0) if len(self.alpha) else np.zeros(len(contexts))
+            return step
+        at, entry = _found(self.contexts, contexts), _found(self.keys, contexts | targets.astype(np.uint64))
         known = at >= 0
+        share = np.where(entry >= 0, self.alpha[entry], 0.0)
         return Step(share, np.where(known, self.gamma[at], 1.0), np.where(known, self.totals[at], 0))
 
     def place(self, context: np.uint64) -> int:

@@ -65,40 +65,61 @@ void store_place(place_t *places, uint64_t capacity, const place_t *items, int64
     }
 }
 
-/* contexts: sorted; directory[b]: the first context whose upper bits are b or more; starts: of each context its first
-   entry; keys: sorted. at[i]: the place of the context, or -1; entry[i]: of (context, target), or -1. */
-void store_find(const uint64_t *contexts, const int64_t *directory, int64_t shift, const int64_t *starts,
-                const uint64_t *keys, const uint64_t *wanted, const int64_t *targets, int64_t count,
-                int64_t *at, int64_t *entry)
+static inline int64_t context_of(const uint64_t *contexts, const int64_t *directory, int64_t shift, uint64_t wanted)
 {
-    for (int64_t i = 0; i < count; i++) {
-        if (i + 2 * AHEAD < count)
-            __builtin_prefetch(directory + (wanted[i + 2 * AHEAD] >> shift));
-        if (i + AHEAD < count)
-            __builtin_prefetch(contexts + directory[wanted[i + AHEAD] >> shift]);
-        int64_t low = directory[wanted[i] >> shift], high = directory[(wanted[i] >> shift) + 1];
-        while (low < high && contexts[low] < wanted[i])
-            low++;
-        at[i] = low < high && contexts[low] == wanted[i] ? low : -1;
-        if (at[i] >= 0)
-            __builtin_prefetch(starts + low);
+    int64_t low = directory[wanted >> shift], high = directory[(wanted >> shift) + 1];
+    while (low < high && contexts[low] < wanted)
+        low++;
+    return low < high && contexts[low] == wanted ? low : -1;
+}
+
+static inline int64_t entry_of(const uint64_t *keys, int64_t low, int64_t stop, uint64_t key)
+{
+    int64_t high = stop;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (keys[middle] < key)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    for (int64_t i = 0; i < count; i++) {
-        entry[i] = -1;
-        if (at[i] < 0)
-            continue;
-        if (i + AHEAD < count && at[i + AHEAD] >= 0)
-            __builtin_prefetch(keys + starts[at[i + AHEAD]]);
-        const uint64_t key = wanted[i] | (uint64_t)targets[i];
-        int64_t low = starts[at[i]], high = starts[at[i] + 1];
-        while (low < high) {
-            int64_t middle = low + (high - low) / 2;
-            if (keys[middle] < key)
-                low = middle + 1;
-            else
-                high = middle;
+    return low < stop && keys[low] == key ? low : -1;
+}
+
+/* contexts: sorted; directory[b]: the first context whose upper bits are b or more; starts: of each context its first
+   entry; keys: sorted. Of each (wanted, target): alpha of its entry or 0; gamma and total of its context, or 1 and 0. */
+void store_step(const uint64_t *contexts, const int64_t *directory, int64_t shift, const int64_t *starts,
+                const uint64_t *keys, const double *alpha, const double *gamma, const int64_t *totals,
+                const uint64_t *wanted, const int64_t *targets, int64_t count,
+                double *share, double *left, int64_t *total)
+{
+    enum { BLOCK = 32 };
+    int64_t at[BLOCK];
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        const int64_t size = count - begin < BLOCK ? count - begin : BLOCK;
+        const int64_t ahead = count - begin - size < BLOCK ? count - begin - size : BLOCK;
+        for (int64_t i = 0; i < ahead; i++)
+            __builtin_prefetch(directory + (wanted[begin + size + i] >> shift));
+        for (int64_t i = 0; i < size; i++)
+            __builtin_prefetch(contexts + directory[wanted[begin + i] >> shift]);
+        for (int64_t i = 0; i < size; i++) {
+            at[i] = context_of(contexts, directory, shift, wanted[begin + i]);
+            if (at[i] >= 0) {
+                __builtin_prefetch(starts + at[i]);
+                __builtin_prefetch(gamma + at[i]);
+                __builtin_prefetch(totals + at[i]);
+            }
         }
-        if (low < starts[at[i] + 1] && keys[low] == key)
-            entry[i] = low;
+        for (int64_t i = 0; i < size; i++)
+            if (at[i] >= 0)
+                __builtin_prefetch(keys + (starts[at[i]] + starts[at[i] + 1]) / 2);
+        for (int64_t i = 0; i < size; i++) {
+            const int64_t place = begin + i, known = at[i];
+            const int64_t entry = known < 0 ? -1 : entry_of(keys, starts[known], starts[known + 1],
+                                                            wanted[place] | (uint64_t)targets[place]);
+            share[place] = entry < 0 ? 0.0 : alpha[entry];
+            left[place] = known < 0 ? 1.0 : gamma[known];
+            total[place] = known < 0 ? 0 : totals[known];
+        }
     }
 }

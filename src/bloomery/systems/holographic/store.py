@@ -40,7 +40,7 @@ FUNCTIONS = {
     "store_add": (_L, _P, _U, _P, _L, _P),
     "store_bump": (None, _P, _U, _P, _P, _L),
     "store_place": (None, _P, _U, _P, _L),
-    "store_find": (None, _P, _P, _L, _P, _P, _P, _P, _L, _P, _P),
+    "store_step": (None, _P, _P, _L, *[_P] * 7, _L, *[_P] * 3),
 }
 _SPREAD = np.uint64(0x9FB21C651E98DF25)
 _HALF = np.uint64(32)
