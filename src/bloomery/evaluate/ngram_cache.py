@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.ngram import NGram, Reals
-from bloomery.evaluate.ngram import Stream as TableStream
 from bloomery.evaluate.ngram_counts import Integers, group
 from bloomery.evaluate.ngram_files import FILE, read_arrays, write_arrays
 from bloomery.measure import Group, Tally
@@ -38,10 +37,33 @@ MADE_UP_TOKENS = 10.0
 ROUNDS, CLOSE_ENOUGH = 200, 1e-5
 
 
+class TableStream(Protocol):
+    """Reads a text token by token."""
+
+    def push(self, token: int) -> None: ...
+
+    def probabilities(self) -> Reals: ...
+
+
+class Table(Protocol):
+    """What caches can stand beside: an n-gram table, or another count model."""
+
+    vocab: int
+    order: int
+
+    def document_probabilities(self, tokens: Integers) -> Reals: ...
+
+    def stream(self) -> TableStream: ...
+
+    def tally(self) -> Tally: ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]: ...
+
+
 class Cached:
     """A table with its caches, as a scorer. Rows and documents do not depend on each other."""
 
-    def __init__(self, table: NGram, windows: Sequence[int], longest: int, weights: Float[np.ndarray, "buckets c"]):
+    def __init__(self, table: Table, windows: Sequence[int], longest: int, weights: Float[np.ndarray, "buckets c"]):
         """windows: in tokens. longest: histories of 0 to so many tokens. weights: of the table, then of each window's
         caches from no history to the longest; every row sums to one."""
         self.table, self.windows, self.longest, self.weights = table, tuple(windows), longest, weights
@@ -49,7 +71,7 @@ class Cached:
 
     @staticmethod
     def fit(
-        table: NGram,
+        table: Table,
         documents: Iterable[Integers],
         *,
         windows: Sequence[int] = WINDOWS,

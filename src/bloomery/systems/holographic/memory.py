@@ -25,7 +25,7 @@ class Memory(Protocol):
         ...
 
     def sleep(self, phases: Sequence[str], random: np.random.Generator) -> Mapping[str, float]:
-        """phases: subset, in order, of non_rem, rem, replay, prune, merge. Returns what it did: metrics of memory/."""
+        """phases: subset, in order, of non_rem, rem, replay, prune, merge. Returns metrics under memory/."""
         ...
 
     def measures(self) -> Mapping[str, float]:
