@@ -35,7 +35,9 @@ CONFIG = {
     "tokens": 3000, "context": 16, "sleep": {"every": 700, "rem_cycles": 1}, "episodes": {"buffer": 80},
     "validation": {"split": "val", "documents": 2, "every": "50%"},
 }  # fmt: skip
-VARIANTS = ({"variant": "v4"}, {"variant": "prod"}, {"variant": "exact_context"}, {"tokens_as": "random_matrices"})
+ATTRACTOR = {"variant": "attractor", "store": {"bytes": "8 MiB"}, "prototypes": [4]}
+THEORIES: tuple[dict[str, Any], ...] = ({"variant": "v4"}, {"variant": "prod"}, {"variant": "exact_context"})
+VARIANTS = (*THEORIES, {"tokens_as": "random_matrices"}, ATTRACTOR)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def wake(data: Prepared, folder: Path, *, kind: Any = None, stop_after: int | No
         device="cpu", threads=1, precision="fp32", vocab=data.vocab, system="holographic", record=measured.append,
         note=lambda event, **facts: events.append((event, facts)), stop_reason=reason,
     )  # fmt: skip
-    kind = kind or Theory()
+    kind = kind or (Consolidate() if changes.get("variant") == "attractor" else Theory())
     config = kind.config_model().model_validate({**CONFIG, **changes}, context={"system": "holographic"})
     try:
         result = kind.run(ctx, config)
@@ -112,7 +114,7 @@ def test_it_predicts_a_distribution_and_says_the_same_in_three_ways(
         np.testing.assert_allclose(stream.probabilities(), every[place].exp(), atol=1e-9)
 
 
-@pytest.mark.parametrize("changes", VARIANTS[:3], ids=str)
+@pytest.mark.parametrize("changes", [*THEORIES, ATTRACTOR], ids=str)
 def test_stopped_anywhere_and_begun_again_it_ends_with_the_same_bytes(
     changes: dict[str, Any], data: Prepared, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Bytes, Seconds, Tokens
@@ -38,6 +38,12 @@ class Sleep(Frozen):
     """What a sleep does, in this order."""
     recombine: Literal["prototypes", "random_matrices"] = "prototypes"
     """random_matrices: what REM tests is drawn instead of recombined, as control."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Sleep:
+        if list(self.stages) != [one for one in PHASES if one in self.stages]:
+            raise ValueError(f"stages each once and in this order: {', '.join(PHASES)}")
+        return self
 
 
 class Episodes(Frozen):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -70,6 +71,11 @@ def variant(name: str) -> Variant:
             exact_context.open,
             exact_context.open,
         )
+    if name == "attractor":
+        from bloomery.systems.holographic import attractor
+        from bloomery.systems.holographic.scorer import AttractorScorer
+
+        return Variant(_attractor, attractor.open, AttractorScorer.load)
     assert name in ("v4", "prod"), name
     from bloomery.systems.holographic import theory_memory
 
@@ -78,6 +84,18 @@ def variant(name: str) -> Variant:
         theory_memory.open,
         lambda folder: theory_memory.open(folder).scorer(),
     )
+
+
+def _attractor(wake: Wake, vocab: int, end_of_document: int, seed: int) -> Memory:
+    """Contexts are histories of a document, so that it needs no end_of_document of its own."""
+    from bloomery.systems.holographic.attractor import Attractor, Settings
+
+    assert isinstance(wake, Consolidate)
+    settings = Settings(
+        vocab, wake.store.bytes, wake.timescales, seed=seed,
+        recombine="prototypes" if wake.sleep is None else wake.sleep.recombine,
+    )  # fmt: skip
+    return Attractor(settings if wake.prototypes is None else replace(settings, prototypes=wake.prototypes))
 
 
 def theory(wake: Wake) -> Theory:

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK = 8192
 """Tokens that are read at a time, at most."""
 PROGRESS = "wake.json"
+SEEN, OWN = 512, "memory/retrieval_seen"
+"""Tokens just read, which a memory is asked for again unless it measures that itself."""
 PROMPT, WRITTEN = 8, 40
 """Tokens of a sample on the way: of how a document opens, and of what is written after it."""
 SHOWN = (
@@ -101,7 +104,7 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
     day = _Day(ctx, wake, kind, cadence, Stream(part, ctx.seed), read_by(wake, part))
     end = prepared.tokenizer.end_of_document
     memory, position = day.begin(lambda: kind.create(wake, ctx.vocab, end, ctx.seed))
-    look = _Look(ctx, wake, prepared)
+    look = _Look(ctx, wake, prepared, day.stream)
     began, first = time.monotonic(), position
     saved = began
     while position < day.end:
@@ -188,8 +191,8 @@ class _Day:
 class _Look:
     """What is measured on the way, and shown."""
 
-    def __init__(self, ctx: StageContext, wake: Wake, prepared: Prepared) -> None:
-        self.ctx, self.wake, self.tokenizer = ctx, wake, prepared.tokenizer
+    def __init__(self, ctx: StageContext, wake: Wake, prepared: Prepared, stream: Stream) -> None:
+        self.ctx, self.wake, self.tokenizer, self.stream = ctx, wake, prepared.tokenizer, stream
         self.held_out = prepared.part(wake.validation_part)
         self.loss = math.nan
 
@@ -203,7 +206,8 @@ class _Look:
         ctx.measure("val/loss", result.loss, n=count, unit="nats_per_token", items=items, **at)
         ctx.measure("val/perplexity", result.perplexity, n=count, **at)
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at)
-        for name, value in memory.measures().items():
+        told = memory.measures()
+        for name, value in (told if OWN in told else {**self.seen(memory, position), **told}).items():
             ctx.measure(name, value, **at)
         self.loss = result.loss
         ctx.point(step=position, tokens=position, loss=result.loss, tokens_per_second=rate)
@@ -215,6 +219,22 @@ class _Look:
             step=position, steps=end, tokens=position, loss=self.loss, tokens_per_second=rate,
             told=shown(memory.measures()),
         )  # fmt: skip
+
+    def seen(self, memory: Predicting, position: int) -> dict[str, float]:
+        """Of a memory that has no measure of its own: the share of tokens just read that it finds likeliest, and how
+        far its probabilities are from a norm of one."""
+        import torch
+
+        tokens, begins = self.stream.piece(max(0, position - SEEN), position)
+        right: list[bool] = []
+        drift, scorer = 0.0, memory.scorer()
+        edges = [0, *(int(one) for one in begins if one > 0), len(tokens)]
+        for start, stop in pairwise(edges):
+            row = np.concatenate(([self.tokenizer.end_of_document], tokens[start:stop]))
+            found = scorer.logprobs(torch.from_numpy(row[None, :-1]))[0]
+            right += (found.argmax(-1).numpy() == row[1:]).tolist()
+            drift = max(drift, float((found.exp().sum(-1) - 1).abs().max()))
+        return {OWN: float(np.mean(right)), "memory/context_norm_drift": drift}
 
     def write(self, memory: Predicting, position: int) -> None:
         from bloomery.evaluate.sample import generate
