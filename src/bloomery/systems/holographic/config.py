@@ -74,6 +74,10 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
+class Looks(Validation):
+    split: str = "val"
+
+
 class Wake(Frozen):
     """What every kind that wakes a memory is told."""
 
@@ -93,7 +97,7 @@ class Wake(Frozen):
     """Of variants of the theory."""
     noise: float = Field(default=0.3, gt=0)
     """--noise-std, of variants of the theory."""
-    validation: Validation = Validation(split="val")
+    validation: Looks = Looks()
     """What is looked at; `every` where nothing else says how often."""
     checkpoint_every: Seconds = 20
     """Changes no result."""
