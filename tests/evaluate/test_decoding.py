@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.evaluate.decoding import Alone, Batched, Rescored, decoding
+from bloomery.evaluate.decoding import Alone, Batched, Rescored, Streamed, decoding
 from bloomery.evaluate.ngram import NGram
 from bloomery.model.dense import Transformer
 from support.writers import writer
@@ -47,14 +47,15 @@ def test_rows_have_the_logits_of_texts_alone(window: int | None, seed: int) -> N
     assert seen > 60
 
 
+@pytest.mark.parametrize("kind", [Rescored, Streamed])
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_a_table_of_counts_reads_no_more_than_it_has_to(order: int) -> None:
+def test_a_scorer_writes_by_its_own_log_probabilities(order: int, kind: type[Rescored | Streamed]) -> None:
     """Rows that come and go against the last of all log-probabilities of the whole text."""
     draw = random.Random(order)
     read = np.array([draw.choice([*range(6), 8]) for _ in range(400)])
     table = NGram.fit([read], order=order, vocab=9, end_of_document=8)
-    batch = decoding(table, slots=SLOTS, length=LENGTH)
-    assert isinstance(batch, Rescored)
+    assert isinstance(decoding(table, slots=SLOTS, length=LENGTH), Streamed)
+    batch = kind(table, SLOTS)
     texts: list[list[int]] = []
     for step in range(80):
         if step % 3 == 0 and len(texts) < SLOTS:

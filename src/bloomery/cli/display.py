@@ -126,6 +126,8 @@ class Display:
             left = (event["steps"] - event["step"]) * event["tokens"] / max(event["step"], 1)
             left /= max(event["tokens_per_second"], 1e-9)
             facts = f"loss {event['loss']:.3f}, {event['tokens_per_second']:,.0f} tokens/s, {left:.0f} s left"
+        told = event.get("told", {})
+        facts += "".join(f", {name.replace('_', ' ')} {value:,.4g}" for name, value in told.items())
         facts += self._left(", ")
         if self._cap:
             facts += f", budget {time.monotonic() - self._began:.0f}/{self._cap:.0f} s"

@@ -15,10 +15,11 @@ def generate(name: str, prompt: str, root: Path, **wishes: Any) -> None:
     from bloomery.evaluate.sample import stream
     from bloomery.evaluate.sampling import Sampling
     from bloomery.stages import models
+    from bloomery.stages.scorers import open_scorer
 
     sampling = Sampling(**wishes)
     folder = model_folder(name, root)
-    model, tokenizer = models.load_model(folder), models.tokenizer_of(folder)
+    model, tokenizer = open_scorer(folder), models.tokenizer_of(folder)
     print(prompt, end="", flush=True)
     for piece in stream(model, tokenizer, prompt, sampling):
         print(piece.text, end="", flush=True)
@@ -27,7 +28,7 @@ def generate(name: str, prompt: str, root: Path, **wishes: Any) -> None:
 
 def model_folder(name: str, root: Path) -> Path:
     """A model folder as given, or the candidate's of the last stage (or the one named) of a run, first seed."""
-    if (Path(name) / "model.json").exists():
+    if any((Path(name) / card).is_file() for card in ("model.json", "scorer.json")):
         return Path(name)
     run, stage = name, None
     try:

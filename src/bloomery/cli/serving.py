@@ -49,6 +49,7 @@ def serve(
     from bloomery.serve.run import bound, run
     from bloomery.serve.source import Model
     from bloomery.stages import models
+    from bloomery.stages.scorers import open_scorer
     from bloomery.train.device import choose_device
 
     with ExitStack() as held:
@@ -57,7 +58,7 @@ def serve(
         models.use_threads(threads or os.cpu_count() or 1)
         served = [
             Model(
-                name, models.load_model(folder, device=chosen.value), models.tokenizer_of(folder),
+                name, open_scorer(folder, device=chosen.value), models.tokenizer_of(folder),
                 chat_template(folder / "tokenizer"),
             )
             for name, folder in zip(names, folders, strict=True)

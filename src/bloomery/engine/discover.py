@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,10 @@ CODECS = {
     "q8_0": "bloomery.stages.codecs:q8_0_codec",
     "q4_0": "bloomery.stages.codecs:q4_0_codec",
 }
+SCORERS = {
+    "ngram": "bloomery.evaluate.ngram_cache:open_table",
+}
+"""How a folder without weights is opened: function(folder) -> Scorer (stages/scorers.py)."""
 BASELINES = {
     "ngram": "bloomery.stages.baselines:NGramBaseline",
     "frozen_random": "bloomery.stages.frozen_random:FrozenRandom",
@@ -58,15 +62,20 @@ class System:
     summary: str
     state: str
     """In one word for the table of systems: complete, first, or planned."""
-    config: str
-    """A pydantic model of the architecture, importable without torch, with `tally(vocab)` in closed form."""
-    build: str
+    config: str = ""
+    """A pydantic model of the architecture, importable without torch, with `tally(vocab)` in closed form. Empty, as
+    `build` is then: the system has no network."""
+    build: str = ""
     """function(config, vocab, *, compute_dtype) -> LanguageModel"""
     kinds: Mapping[str, str] = field(default_factory=dict)
+    common_kinds: Mapping[str, str] = field(default_factory=dict)
+    """Stage kinds under their own names, which no other kind may have: for any plan of any system."""
     suites: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
     """Under their own names, which no other codec may have: they are segments of metric names, a-z 0-9 _."""
     baselines: Mapping[str, str] = field(default_factory=dict)
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    """What opens an artifact without weights: function(folder) -> Scorer. Under their own names, as codecs."""
     inits: Mapping[str, str] = field(default_factory=dict)
     """Ways to begin a model's weights (`init.kind`), under their own names, which no other init may have."""
 
@@ -98,7 +107,7 @@ class Catalogue:
 
     @cached_property
     def _kinds(self) -> Mapping[str, Stage]:
-        return self._collect(KINDS, "kinds")
+        return {name: load(target)() for name, target in self._kind_targets().items()}
 
     @cached_property
     def _suites(self) -> Mapping[str, SuiteKind]:
@@ -114,6 +123,9 @@ class Catalogue:
 
     def _collect_unprefixed(self, builtin: Mapping[str, str], what: str, one: str) -> Mapping[str, Any]:
         """Found under their own names, in which no system stands."""
+        return {name: load(target)() for name, target in self._unprefixed(builtin, what, one).items()}
+
+    def _unprefixed(self, builtin: Mapping[str, str], what: str, one: str) -> Mapping[str, str]:
         targets = dict(builtin)
         for system in self._systems.values():
             offered: Mapping[str, str] = getattr(system, what)
@@ -122,7 +134,7 @@ class Catalogue:
                     expected = "a name of its own, of a-z 0-9 _"
                     raise PlanError(f"the system '{system.name}'", f"brings {one} '{name}'", expected)
                 targets[name] = target
-        return {name: load(target)() for name, target in targets.items()}
+        return targets
 
     @cached_property
     def _baselines(self) -> Mapping[str, BaselineKind]:
@@ -130,6 +142,9 @@ class Catalogue:
 
     def _collect(self, builtin: Mapping[str, str], what: str) -> Mapping[str, Any]:
         return {name: load(target)() for name, target in self._targets(builtin, what).items()}
+
+    def _kind_targets(self) -> Mapping[str, str]:
+        return self._targets(self._unprefixed(KINDS, "common_kinds", "a stage kind"), "kinds")
 
     def _targets(self, builtin: Mapping[str, str], what: str) -> Mapping[str, str]:
         targets = dict(builtin)
@@ -140,7 +155,11 @@ class Catalogue:
 
     def target(self, kind: str) -> str:
         """Where a stage kind is found, "module:name": for another process to load it from."""
-        return _get(self._targets(KINDS, "kinds"), kind, "stage kind")
+        return _get(self._kind_targets(), kind, "stage kind")
+
+    def scorer(self, kind: str) -> Callable[[Path], Any]:
+        """What opens a folder whose card names this kind. Raises PlanError where no system brings it."""
+        return load(_get(self._unprefixed(SCORERS, "scorers", "a scorer"), kind, "scorer"))
 
     def kinds(self) -> Mapping[str, Stage]:
         return self._kinds

@@ -84,7 +84,8 @@ class StageContext:
     looked: Callable[[Measurement, float | None], None] = lambda measurement, share: None
     """Is shown every measurement that was taken on the way, with the share of the stage that is done."""
     progress: Callable[..., None] = lambda **facts: None
-    """step, steps, and of training tokens, loss, tokens_per_second: shown, never stored."""
+    """step, steps, and of training tokens, loss, tokens_per_second: shown, never stored. told: {name: value}, whatever
+    else a person wants to watch."""
     point: Callable[..., None] = lambda **facts: None
     """A point of a training curve, stored in the events."""
     note: Callable[..., None] = lambda event, **facts: None

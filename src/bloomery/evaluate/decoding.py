@@ -2,8 +2,9 @@
 
 `Batched` keeps one cache of many rows for a model that offers `rows`: a prompt is read alone, then its row joins the
 others at their next step (continuous batching: Yu et al. 2022). `Alone` writes one text, with the model's state or,
-for tests, without. `Rescored` writes with whatever has log-probabilities and no state: an n-gram table, for one. All
-give logits on the CPU in float32 or better, which their caller may write into.
+for tests, without. `Rescored` writes with whatever has log-probabilities and no state, `Streamed` with what reads a
+text token by token: an n-gram table, a memory. All give logits on the CPU in float32 or better, which their caller may
+write into.
 
 A row's logits are those that it has alone, up to rounding: a matrix product of another height may add in another order.
 Nothing else passes from row to row.
@@ -20,8 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bloomery.evaluate.ngram import NGram
-from bloomery.model.interface import LanguageModel, Rows, Scorer, State
+from bloomery.model.interface import LanguageModel, Rows, Scorer, State, Stream, Streaming
 
 
 class Decoding(Protocol):
@@ -96,13 +96,10 @@ class Batched:
 
 
 class Rescored:
-    """Texts by a scorer, which reads each of them anew for every token; log-probabilities are logits.
-
-    A table reads no more than it can look up: its last order - 1 tokens."""
+    """Texts by a scorer, which reads each of them anew for every token; log-probabilities are logits."""
 
     def __init__(self, scorer: Scorer, slots: int = 1) -> None:
         self._scorer, self.slots = scorer, slots
-        self._window = max(1, scorer.order - 1) if isinstance(scorer, NGram) else 0
         self._texts: list[list[int]] = []
 
     def add(self, tokens: Sequence[int], room: int) -> Float[Tensor, " v"]:
@@ -121,14 +118,42 @@ class Rescored:
 
     @torch.inference_mode()
     def _read(self, tokens: list[int]) -> Float[Tensor, " v"]:
-        logprobs = self._scorer.logprobs(torch.tensor([tokens[-self._window :]]))[0, -1]
+        logprobs = self._scorer.logprobs(torch.tensor([tokens]))[0, -1]
         return logprobs.to("cpu", torch.promote_types(logprobs.dtype, torch.float32), copy=True)
+
+
+class Streamed:
+    """Texts by a scorer that reads each of them once."""
+
+    def __init__(self, scorer: Streaming, slots: int = 1) -> None:
+        self._scorer, self.slots = scorer, slots
+        self._texts: list[Stream] = []
+
+    def add(self, tokens: Sequence[int], room: int) -> Float[Tensor, " v"]:
+        assert len(self._texts) < self.slots
+        self._texts.append(self._scorer.stream())
+        for token in tokens:
+            self._texts[-1].push(token)
+        return _logits(self._texts[-1])
+
+    def step(self, tokens: Sequence[int]) -> Float[Tensor, "b v"]:
+        for text, token in zip(self._texts, tokens, strict=True):
+            text.push(token)
+        return torch.stack([_logits(text) for text in self._texts])
+
+    def drop(self, row: int) -> None:
+        self._texts[row] = self._texts[-1]
+        self._texts.pop()
+
+
+def _logits(text: Stream) -> Float[Tensor, " v"]:
+    return torch.log(torch.from_numpy(text.probabilities()))
 
 
 def decoding(model: LanguageModel | Scorer, *, slots: int, length: int) -> Decoding:
     """For texts of at most `length` tokens: batched where the model can, else one by one."""
     if not isinstance(model, LanguageModel):
-        return Rescored(model, slots)
+        return Streamed(model, slots) if isinstance(model, Streaming) else Rescored(model, slots)
     rows = model.rows(slots, length) if slots > 1 else None
     return Alone(model) if rows is None else Batched(model, rows)
 

@@ -5,9 +5,9 @@ A table knows its own short history, so documents are scored whole. Rows and doc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,16 +23,39 @@ from bloomery.evaluate.ngram_files import FILE, read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 
 
+class TableStream(Protocol):
+    """Reads a text token by token."""
+
+    def push(self, token: int) -> None: ...
+
+    def probabilities(self) -> Reals: ...
+
+
+class Table(Protocol):
+    """What caches can stand beside: an n-gram table, or another count model."""
+
+    vocab: int
+    order: int
+
+    def document_probabilities(self, tokens: Integers) -> Reals: ...
+
+    def stream(self) -> TableStream: ...
+
+    def tally(self) -> Tally: ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]: ...
+
+
 class Cached:
     """A table with its caches, as a scorer."""
 
-    def __init__(self, table: NGram, caches: Caches) -> None:
+    def __init__(self, table: Table, caches: Caches) -> None:
         self.table, self.caches = table, caches
         self.vocab, self.order = table.vocab, table.order
 
     @staticmethod
     def fit(
-        table: NGram,
+        table: Table,
         documents: Iterable[Integers],
         *,
         windows: Sequence[int] = WINDOWS,
@@ -67,14 +90,14 @@ class Cached:
         caches = Group(weights.size, weights.shape[1], buffers=max(self.caches.windows), bits=64)
         return Tally({**self.table.tally().groups, "caches": caches})
 
-    def save(self, folder: Path) -> None:
-        """Write `ngram.npz` into the folder; whole or not at all."""
+    def save(self, folder: Path, name: str = FILE) -> None:
+        """Write one file into the folder, table and caches; whole or not at all."""
         more: dict[str, NDArray[Any]] = {
             "cache_windows": np.array(self.caches.windows),
             "cache_longest": np.array(self.caches.longest),
             "cache_weights": self.caches.weights,
         }
-        write_arrays(folder, {**self.table.arrays(), **more})
+        write_arrays(folder, {**self.table.arrays(), **more}, name)
 
 
 def open_table(folder: Path) -> NGram | Cached:
@@ -82,9 +105,14 @@ def open_table(folder: Path) -> NGram | Cached:
     path = folder / FILE
     arrays = read_arrays(path)
     table = NGram.of_arrays(arrays, path)
+    return cached_from(table, arrays, path) or table
+
+
+def cached_from(table: Table, arrays: Mapping[str, NDArray[Any]], path: Path) -> Cached | None:
+    """The table with its caches, where its arrays, read from `path`, have some. Raises ArtifactError for damage."""
     found = [arrays.get(f"cache_{name}") for name in ("windows", "longest", "weights")]
     if all(one is None for one in found):
-        return table
+        return None
     try:
         windows, longest, weights = (
             [int(one) for one in arrays["cache_windows"]],

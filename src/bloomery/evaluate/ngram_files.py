@@ -23,14 +23,14 @@ FILE = "ngram.npz"
 DIGEST = "digest"
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Raises ArtifactError where the folder cannot be written to."""
-    temporary = folder / f".{FILE}.{os.getpid()}.tmp"
+def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], name: str = FILE) -> None:
+    """name: of the file in the folder. Raises ArtifactError where the folder cannot be written to."""
+    temporary = folder / f".{name}.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays, **{DIGEST: _digest(arrays)})  # pyright: ignore[reportArgumentType]
-        os.replace(temporary, folder / FILE)
+        os.replace(temporary, folder / name)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ArtifactError(str(folder), f"cannot be written: {error.strerror or error}") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bloomery.data.tokenizer import Tokenizer
-from bloomery.evaluate.decoding import Alone, Decoding, Rescored
+from bloomery.evaluate.decoding import Alone, Decoding, decoding
 from bloomery.evaluate.sampling import Sampling, choose
 from bloomery.evaluate.writing import Piece, Vocabulary, Writing
 from bloomery.model.interface import LanguageModel, Scorer
@@ -51,7 +51,9 @@ def stream(
     tokens = vocabulary.prompt(prompt)
     writing = Writing(vocabulary, tokens, sampling)
     if not isinstance(model, LanguageModel):
-        yield from _written(writing, Rescored(model), tokens, sampling)
+        yield from _written(
+            writing, decoding(model, slots=1, length=len(tokens) + sampling.max_tokens), tokens, sampling
+        )
         return
     was_training = model.training
     model.eval()
@@ -61,10 +63,10 @@ def stream(
         model.train(was_training)
 
 
-def _written(writing: Writing, decoding: Decoding, tokens: list[int], sampling: Sampling) -> Iterator[Piece]:
-    logits = decoding.add(tokens, len(tokens) + sampling.max_tokens)
+def _written(writing: Writing, decoder: Decoding, tokens: list[int], sampling: Sampling) -> Iterator[Piece]:
+    logits = decoder.add(tokens, len(tokens) + sampling.max_tokens)
     while True:
         yield writing.take(logits)
         if writing.finish is not None:
             return
-        logits = decoding.step(writing.tokens[-1:])[0]
+        logits = decoder.step(writing.tokens[-1:])[0]

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
+from bloomery.evaluate.decoding import decoding
 from bloomery.evaluate.energy import meter
-from bloomery.model.interface import LanguageModel
+from bloomery.model.interface import LanguageModel, Scorer
 
 STATUS = Path("/proc/self/status")
 
@@ -39,8 +40,10 @@ class Usage:
     """Of decoding, all that the counter covers."""
 
 
-def measure(model: LanguageModel, *, prompt: int, tokens: int, repeats: int, device: str) -> Usage:
+def measure(model: LanguageModel | Scorer, *, prompt: int, tokens: int, repeats: int, device: str) -> Usage:
     """A prompt of `prompt` pseudo-random ids, `tokens` new ones."""
+    if not isinstance(model, LanguageModel):
+        return _measure_scorer(model, prompt=prompt, tokens=tokens, repeats=repeats)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.vocab, (1, prompt), generator=generator).to(device)
     model.eval()
@@ -80,6 +83,24 @@ def measure(model: LanguageModel, *, prompt: int, tokens: int, repeats: int, dev
         peak_device_memory_bytes=float(torch.cuda.max_memory_allocated()) if device.startswith("cuda") else None,
         joules_per_token=statistics.median(known) / tokens if len(known) == repeats else None,
     )
+
+
+def _measure_scorer(scorer: Scorer, *, prompt: int, tokens: int, repeats: int) -> Usage:
+    """The same of what has no weights: it runs where Python does, and its first token needs no further pass."""
+    ids = torch.randint(0, scorer.vocab, (prompt,), generator=torch.Generator().manual_seed(0)).tolist()
+    first: list[float] = []
+    decode: list[float] = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        text = decoding(scorer, slots=1, length=prompt + tokens)
+        token = int(text.add(ids, prompt + tokens).argmax())
+        first.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        for _ in range(tokens):
+            token = int(text.step([token])[0].argmax())
+        decode.append(time.perf_counter() - began)
+    seconds = statistics.median(first[1:])
+    return Usage(prompt / seconds, tokens / statistics.median(decode[1:]), seconds, peak_memory(), None, None)
 
 
 def peak_memory() -> float:

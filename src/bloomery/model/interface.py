@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bloomery.measure import Tally
@@ -138,4 +140,28 @@ class Scorer(Protocol):
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Natural-log probability of every next token after each prefix; each row sums to one. Rows do not depend on
         each other, nor a position on what follows it."""
+        ...
+
+
+class Stream(Protocol):
+    """Reads one text."""
+
+    def push(self, token: int) -> None:
+        """The next token; the first is history only, as end_of_document."""
+        ...
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """[v]: of every token that may come next."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A scorer that need not read a text again for each of its tokens: tables, memories."""
+
+    vocab: int
+
+    def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]: ...
+    def stream(self) -> Stream:
+        """A reader for one token after another, with the numbers of `logprobs`."""
         ...

@@ -32,7 +32,7 @@ from bloomery.engine.artifact import Artifact
 from bloomery.engine.stage import SuiteResult
 from bloomery.measure import Emitted, Interval, Items, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import scorer_of
 
 if TYPE_CHECKING:
     from bloomery.evaluate.questions import Question
@@ -128,14 +128,7 @@ class Builtin:
         assert data is not None
         models.use_threads(threads)
         prepared = Prepared.open(data)
-        if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram_cache import open_table
-
-            scorer = open_table(model.path)
-        else:
-            scorer = models.load_model(model.path, device=device)
-            models.check_tokenizer(model.path, prepared.tokenizer)
-        return judged(config, scorer, prepared, device)
+        return judged(config, scorer_of(model.path, prepared, device=device), prepared, device)
 
 
 def judged(config: BuiltinSettings, scorer: Any, prepared: Any, device: str = "cpu") -> SuiteResult:

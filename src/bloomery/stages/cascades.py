@@ -25,6 +25,7 @@ from bloomery.evaluate.cascade.routing import Relevance, packets_of
 from bloomery.plan.problems import show, translate, where
 from bloomery.plan.yaml_text import KeyPath, Parsed, decode, parse
 from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import SCORER_CARD, open_scorer
 
 if TYPE_CHECKING:
     from bloomery.data.tokenizer import Tokenizer
@@ -68,8 +69,8 @@ def read_cascade(path: Path) -> Declared:
 
 
 def is_member(folder: Path) -> bool:
-    """Whether a model or an n-gram table lies there."""
-    return any((folder / card).is_file() for card in (MODEL_CARD, NGRAM_CARD))
+    """Whether a model of any kind or an n-gram table lies there."""
+    return any((folder / card).is_file() for card in (MODEL_CARD, NGRAM_CARD, SCORER_CARD))
 
 
 def member_folders(
@@ -99,14 +100,11 @@ def open_cascade(
 ) -> tuple[dict[str, Reader], Relevance]:
     """What answers for each member, and what its packets say. Raises ArtifactError, PlanError."""
     from bloomery.evaluate.cascade.answering import Reader
-    from bloomery.evaluate.ngram_cache import open_table
     from bloomery.stages import models
 
     readers: dict[str, Reader] = {}
     for name, folder in folders.items():
-        table = (folder / NGRAM_CARD).is_file()
-        model = open_table(folder) if table else models.load_model(folder, device=device)
-        readers[name] = Reader(model, models.tokenizer_of(folder))
+        readers[name] = Reader(open_scorer(folder, device=device), models.tokenizer_of(folder))
     packets = {
         member.name: [
             words

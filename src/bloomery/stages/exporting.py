@@ -26,8 +26,8 @@ from bloomery.engine.artifact import write_atomically
 from bloomery.errors import ArtifactError
 from bloomery.model.config import DenseConfig
 from bloomery.stages import models
-from bloomery.stages.baselines import NGRAM_CARD
 from bloomery.stages.export_code import MODELING
+from bloomery.stages.scorers import kind_of
 from bloomery.stages.settings import architecture
 
 FORMATS = ("safetensors", "hf")
@@ -38,8 +38,9 @@ LONGEST = 32768
 def export(source: Path, target: Path, form: str) -> list[str]:
     """Write the model folder `source` to `target`. Returns what its reader should know. Raises ArtifactError."""
     assert form in FORMATS
-    if (source / NGRAM_CARD).exists():
-        raise ArtifactError(str(source), "a count table", "a model with weights")
+    if (kind := kind_of(source)) is not None:
+        what = "a count table" if kind == "ngram" else f"a model of the kind '{kind}', which has none"
+        raise ArtifactError(str(source), what, "a model with weights")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArtifactError(str(target), "is there, and not empty", "a folder that is not there yet")
     staging = target.with_name(f".{target.name}.tmp")

@@ -34,13 +34,12 @@ from bloomery.evaluate.gauntlet.item import CATEGORIES, Item
 from bloomery.measure import Emitted, Items, Measurement
 from bloomery.plan.cast import BASELINE
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import kind_of, open_scorer
 
 if TYPE_CHECKING:
     from bloomery.data.prepared import Prepared
     from bloomery.data.tokenizer import Tokenizer
-    from bloomery.evaluate.ngram import NGram
-    from bloomery.evaluate.ngram_cache import Cached
+    from bloomery.model.interface import Streaming
 
 SLACK = 8
 OWN_EXAMPLES = 4000
@@ -150,17 +149,17 @@ def _by_category(items: Sequence[Item]) -> dict[str, list[Item]]:
 def _writer(folder: Path, tokenizer: Tokenizer, device: str) -> Callable[[str, int], str]:
     """(prompt, most tokens) -> what the model, table of counts or cascade in this folder writes at temperature 0."""
     from bloomery.evaluate.cascade.card import CARD
-    from bloomery.evaluate.ngram_cache import open_table
     from bloomery.evaluate.sample import generate
+    from bloomery.model.interface import Streaming
     from bloomery.stages import models
 
-    if (folder / NGRAM_CARD).exists():
-        table = open_table(folder)
-        return lambda prompt, most: likeliest(table, tokenizer, prompt, most)
     if (folder / CARD).exists():
         return _cascade(folder, device)
-    network = models.load_model(folder, device=device)
-    models.check_tokenizer(folder, tokenizer)
+    if kind_of(folder) != "ngram":
+        models.check_tokenizer(folder, tokenizer)
+    network = open_scorer(folder, device=device)
+    if isinstance(network, Streaming):
+        return lambda prompt, most: likeliest(network, tokenizer, prompt, most)
     return lambda prompt, most: generate(network, tokenizer, prompt, max_tokens=most, temperature=0)
 
 
@@ -187,8 +186,8 @@ def _cascade(folder: Path, device: str) -> Callable[[str, int], str]:
     return write
 
 
-def likeliest(table: NGram | Cached, tokenizer: Tokenizer, prompt: str, most: int) -> str:
-    """What a table of counts writes, always the likeliest token."""
+def likeliest(table: Streaming, tokenizer: Tokenizer, prompt: str, most: int) -> str:
+    """What a scorer without weights writes, always the likeliest token."""
     stream, written = table.stream(), list[int]()
     for token in (tokenizer.end_of_document, *map(int, tokenizer.encode(prompt))):
         stream.push(token)

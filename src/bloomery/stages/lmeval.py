@@ -28,7 +28,7 @@ from bloomery.engine.stage import SuiteResult
 from bloomery.errors import DataError, nearest
 from bloomery.measure import Emitted, Items, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import kind_of, open_scorer
 
 if TYPE_CHECKING:
     from bloomery.evaluate.lmeval import Outcome
@@ -112,13 +112,12 @@ class LmEval:
         lmeval.check_installed(hub=config.hub)
         folder = None if config.hub else _folder(config.folder)
         models.use_threads(threads)
-        if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram_cache import open_table
-
+        scorer = open_scorer(model.path, device=device)
+        if kind_of(model.path) == "ngram":
             assert data is not None
-            scorer, tokenizer = open_table(model.path), Prepared.open(data).tokenizer
+            tokenizer = Prepared.open(data).tokenizer
         else:
-            scorer, tokenizer = models.load_model(model.path, device=device), models.tokenizer_of(model.path)
+            tokenizer = models.tokenizer_of(model.path)
         outcomes, usage = lmeval.run(
             scorer, tokenizer, config.tasks, folder=folder, shots=config.shots, limit=config.limit,
             window=config.context, device=device, new_tokens=config.new_tokens,

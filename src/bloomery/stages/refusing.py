@@ -24,14 +24,14 @@ from bloomery.engine.stage import SuiteResult
 from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted, Items, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
+from bloomery.stages.scorers import kind_of, scorer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bloomery.data.tokenizer import Tokenizer
     from bloomery.data.tokens import TokenFile
-    from bloomery.model.interface import LanguageModel
+    from bloomery.model.interface import LanguageModel, Scorer
 
 PLACE = "{prompt}"
 
@@ -76,12 +76,11 @@ class Refusal:
 
         assert isinstance(config, RefusalSettings)
         assert data is not None
-        if (model.path / NGRAM_CARD).exists():
+        if kind_of(model.path) == "ngram":
             raise ArtifactError(str(model.path), "a count table, which refuses nothing", "a model that writes")
         models.use_threads(threads)
         prepared = Prepared.open(data)
-        models.check_tokenizer(model.path, prepared.tokenizer)
-        network = models.load_model(model.path, device=device)
+        network = scorer_of(model.path, prepared, device=device)
         harmful, benign = (prepared.part(name) for name in (config.block, config.allow))
         blocked, refused = _asked(network, prepared.tokenizer, harmful, config, device)
         wrongly, _ = _asked(network, prepared.tokenizer, benign, config, device)
@@ -93,7 +92,7 @@ class Refusal:
 
 
 def _asked(
-    network: LanguageModel, tokenizer: Tokenizer, part: TokenFile, config: RefusalSettings, device: str
+    network: LanguageModel | Scorer, tokenizer: Tokenizer, part: TokenFile, config: RefusalSettings, device: str
 ) -> tuple[list[bool], list[bool]]:
     """(blocked, refused in words) of every prompt."""
     import torch

@@ -53,6 +53,8 @@ def _model(value: Any, info: ValidationInfo) -> dict[str, Any]:
     name = value.get("system", context.get("system", "dense"))
     if name not in catalogue.systems():
         raise ValueError(f"no installed system is called '{name}'; {nearest(name, catalogue.systems())}")
+    if not catalogue.system(name).config:
+        raise ValueError(f"the system '{name}' has no network to train; `system: dense` is one")
     config = load(catalogue.system(name).config)
     settings = {key: given for key, given in value.items() if key != "system"}
     for key in settings:

@@ -16,8 +16,8 @@ from bloomery.engine.stage import SuiteResult
 from bloomery.errors import PlanError
 from bloomery.measure import Emitted, Interval, Items, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
 from bloomery.stages.caches import TUNING_SPLITS, Cacheable
+from bloomery.stages.scorers import scorer_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,15 +69,8 @@ class Perplexity:
         assert isinstance(config, PerplexitySettings)
         assert data is not None
         models.use_threads(threads)
-        if (model.path / NGRAM_CARD).exists():
-            from bloomery.evaluate.ngram_cache import open_table
-
-            scorer = open_table(model.path)
-        else:
-            scorer = models.load_model(model.path, device=device)
-            models.check_tokenizer(model.path, Prepared.open(data).tokenizer)
         prepared = Prepared.open(data)
-        part = prepared.part(config.data)
+        scorer, part = scorer_of(model.path, prepared, device=device), prepared.part(config.data)
         caches = _caches(scorer, config, prepared, device)
         if config.normalised is not None:
             from bloomery.evaluate.caches import Beside
@@ -169,7 +162,6 @@ class Generation:
         from bloomery.evaluate.sample import generate
         from bloomery.evaluate.variety import distinct, repetition
         from bloomery.stages import models
-        from bloomery.stages.scorers import scorer_of
 
         assert isinstance(config, GenerationSettings)
         assert data is not None

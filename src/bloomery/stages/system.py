@@ -6,7 +6,7 @@ so that a gate which asks for it says *missing*: joules without a counter, devic
 
 `profile` names the machine that the numbers are meant for: `laptop` is the one at hand; any other name stands in the
 price table, and on a machine that is not this one nothing but the bytes on disk is measured: a speed of another machine
-is no evidence. A count table has bytes and no more. Refuses an unknown profile.
+is no evidence. Refuses an unknown profile.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from bloomery.engine.stage import SuiteResult
 from bloomery.errors import ArtifactError, nearest
 from bloomery.measure import Emitted, Measurement
 from bloomery.plan.schema import Frozen
-from bloomery.stages.baselines import NGRAM_CARD
 
 HERE = "laptop"
 
@@ -78,7 +77,7 @@ class System:
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
         assert isinstance(config, SystemSettings)
         told: list[Mapping[str, Any]] = []
-        if not (model.path / NGRAM_CARD).exists() and _is_here(config.profile, device):
+        if _is_here(config.profile, device):
             wanted = {
                 "prompt": config.prompt, "tokens": config.tokens, "repeats": config.repeats, "device": device,
                 "threads": config.threads or threads,

@@ -19,11 +19,12 @@ from bloomery.errors import BloomeryError
 def probe(model: Path, result: Path, settings: str) -> None:
     from bloomery.evaluate.system import measure
     from bloomery.stages import models
+    from bloomery.stages.scorers import open_scorer
 
     wanted = json.loads(settings)
     models.use_threads(wanted.pop("threads"))
     try:
-        told = asdict(measure(models.load_model(model, device=wanted["device"]), **wanted))
+        told = asdict(measure(open_scorer(model, device=wanted["device"]), **wanted))
     except BloomeryError as error:
         told = {"error": [error.where, error.found, error.expected, error.hint]}
     result.write_text(json.dumps(told))

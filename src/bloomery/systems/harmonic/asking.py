@@ -124,17 +124,17 @@ def writer_of(folder: Path, tokenizer: Tokenizer, device: str) -> Writer:
     """Raises ArtifactError where the folder holds no model, or one of another vocabulary. A table of counts writes its
     likeliest tokens, whatever the sampling."""
     from bloomery.evaluate.several import Answering
+    from bloomery.model.interface import LanguageModel, Streaming
     from bloomery.stages import models
-    from bloomery.stages.baselines import NGRAM_CARD
+    from bloomery.stages.gauntlet import likeliest
+    from bloomery.stages.scorers import open_scorer
 
     models.check_tokenizer(folder, tokenizer)
-    if (folder / NGRAM_CARD).exists():
-        from bloomery.evaluate.ngram_cache import open_table
-        from bloomery.stages.gauntlet import likeliest
-
-        table = open_table(folder)
+    model = open_scorer(folder, device=device)
+    if isinstance(model, Streaming):
         return lambda prompts, samplings: [
-            likeliest(table, tokenizer, prompt, sampling.max_tokens)
+            likeliest(model, tokenizer, prompt, sampling.max_tokens)
             for prompt, sampling in zip(prompts, samplings, strict=True)
         ]
-    return Answering(models.load_model(folder, device=device), tokenizer)
+    assert isinstance(model, LanguageModel)
+    return Answering(model, tokenizer)

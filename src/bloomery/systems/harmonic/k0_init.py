@@ -20,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.errors import TrainingError
+from bloomery.model import kmeans
 from bloomery.model.dense import Block, Transformer
-from bloomery.systems.harmonic import bigram, kmeans
+from bloomery.systems.harmonic import bigram
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.bigram import BigramTable, Factors
 from bloomery.systems.harmonic.layers import HarmonicLinear

@@ -20,8 +20,10 @@ def centres(
     generator = torch.Generator().manual_seed(seed)
     rows, weight = rows.double(), weight.double()
     found = rows[torch.multinomial(weight, 1, generator=generator)]
+    nearest = torch.full_like(weight, torch.inf)
     while len(found) < count:
-        cost = weight * torch.cdist(rows, found).min(dim=1).values.square()
+        nearest = torch.minimum(nearest, torch.cdist(rows, found[-1:])[:, 0])
+        cost = weight * nearest.square()
         chances = cost if float(cost.sum()) > 0 else weight
         found = torch.cat([found, rows[torch.multinomial(chances, 1, generator=generator)]])
     for _ in range(rounds):

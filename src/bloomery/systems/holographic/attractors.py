@@ -1,0 +1,160 @@
+"""Frozen tables of one ladder, with modified Kneser-Ney back-off: what a context pulls towards, rung by rung.
+
+    p(w | rung) = max(a(h w) - D(a), 0) / A(h)  +  gamma(h) p(w | rung below),   a: adjusted counts, A: their sum
+
+with what was forgotten in A and in gamma (Chen and Goodman 1999; the same numbers as evaluate.ngram where the rungs are
+the orders 1 to n and nothing was forgotten). Below the first rung all targets are alike. A context that is not there
+passes on what is below it; one that is leaves gamma for what has no entry: so every rung sums to one. Entries are
+sorted keys; a context is found through a directory of its upper bits (it is a hash, so evenly spread), a target in its
+context's entries by halving. The C side (store.c) and numpy find the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+from numpy.typing import NDArray
+
+from bloomery.evaluate.ngram_counts import Discounts, discounts_of
+from bloomery.systems.holographic.ladders import CONTEXT, REST, Keys, Ladder, longest
+from bloomery.systems.holographic.store import COUNTS_OF_COUNTS, Items, counts, library, without_rare
+
+Reals = NDArray[np.float64]
+
+
+class Frozen(NamedTuple):
+    """What is stored of a rung."""
+
+    keys: UInt64[np.ndarray, " n"]
+    counts: Int[np.ndarray, " n"]
+    """Adjusted; of REST records the mass that was forgotten."""
+    discounts: Discounts
+
+
+def freeze(items: Items, forgotten: Int[np.ndarray, " 4"], cutoff: int) -> Frozen:
+    """Without what was read at most `cutoff` times; its mass and the counts of counts stay."""
+    own = counts(items)[items.raw > 0]
+    more = np.repeat(np.arange(1, COUNTS_OF_COUNTS + 1), forgotten)
+    discounts = discounts_of(np.concatenate((own, more)))
+    kept, _ = without_rare(items, cutoff)
+    return Frozen(kept.keys, counts(kept), discounts)
+
+
+class Step(NamedTuple):
+    """What a rung says at positions: p = share + gamma * what is below; total: A(h), 0 where h is not there."""
+
+    share: Float[np.ndarray, " n"]
+    gamma: Float[np.ndarray, " n"]
+    total: Int[np.ndarray, " n"]
+
+
+class Rung:
+    def __init__(self, stored: Frozen) -> None:
+        self.stored = stored
+        rest = (stored.keys & np.uint64(REST)) == REST
+        self.keys = stored.keys[~rest]
+        context = self.keys & CONTEXT
+        begins = np.flatnonzero(
+            np.concatenate((np.ones(min(1, len(context)), dtype=bool), context[1:] != context[:-1]))
+        )
+        self.contexts = context[begins]
+        self.starts = np.append(begins, len(context)).astype(np.int64)
+        own = stored.counts[~rest]
+        left = np.zeros(len(begins))
+        left[np.searchsorted(self.contexts, stored.keys[rest] & CONTEXT)] = stored.counts[rest]
+        each = np.array((0.0, *stored.discounts))[np.minimum(own, 3)]
+        sums = np.add.reduceat(np.column_stack((own, each)), begins) if len(begins) else np.zeros((0, 2))
+        totals = sums[:, 0] + left
+        self.totals = totals.astype(np.int64)
+        self.gamma = (sums[:, 1] + left) / np.maximum(totals, 1)
+        self.alpha = (own - each) / np.repeat(totals, np.diff(self.starts))
+        bits = max(1, len(begins).bit_length())
+        self._shift = 64 - bits
+        edges = np.arange((1 << bits) + 1, dtype=np.float64) * 2.0**self._shift
+        # The last edge, 2^64, is no 64-bit number: past it lie all contexts.
+        inner = np.searchsorted(self.contexts, edges[:-1].astype(np.uint64))
+        self._directory = np.append(inner, len(begins)).astype(np.int64)
+
+    def step(self, contexts: UInt64[np.ndarray, " n"], targets: Int[np.ndarray, " n"]) -> Step:
+        size = len(contexts)
+        if not len(self.contexts):
+            nothing = np.zeros(size)
+            return Step(nothing, nothing + 1, nothing.astype(np.int64))
+        if (found := library()) is not None:
+            contexts, targets = np.ascontiguousarray(contexts), np.ascontiguousarray(targets, dtype=np.int64)
+            step = Step(np.empty(size), np.empty(size), np.empty(size, dtype=np.int64))
+            found.store_step(
+                self.contexts.ctypes.data, self._directory.ctypes.data, self._shift, self.starts.ctypes.data,
+                self.keys.ctypes.data, self.alpha.ctypes.data, self.gamma.ctypes.data, self.totals.ctypes.data,
+                contexts.ctypes.data, targets.ctypes.data, size, *(one.ctypes.data for one in step),
+            )  # fmt: skip
+            return step
+        at, entry = _found(self.contexts, contexts), _found(self.keys, contexts | targets.astype(np.uint64))
+        known = at >= 0
+        share = np.where(entry >= 0, self.alpha[entry], 0.0)
+        return Step(share, np.where(known, self.gamma[at], 1.0), np.where(known, self.totals[at], 0))
+
+    def place(self, context: np.uint64) -> int:
+        """Of one context, or -1."""
+        at = int(np.searchsorted(self.contexts, context))
+        return at if at < len(self.contexts) and self.contexts[at] == context else -1
+
+    def onto(self, out: Reals, at: int) -> None:
+        """Make of `out` [v], what is below, what the context at this place says."""
+        start, stop = self.starts[at], self.starts[at + 1]
+        out *= self.gamma[at]
+        out[(self.keys[start:stop] & np.uint64(REST)).astype(np.int64)] += self.alpha[start:stop]
+
+
+def _found(among: Keys, wanted: Keys) -> Int[np.ndarray, " n"]:
+    at = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
+    return np.where(among[at] == wanted, at, -1)
+
+
+class Attractors:
+    """The rungs of one ladder, as a distribution over its target alphabet."""
+
+    def __init__(self, ladder: Ladder, stored: Sequence[Frozen], size: int) -> None:
+        """size: of the target alphabet."""
+        assert len(stored) == len(ladder.rungs)
+        self.ladder, self.size = ladder, size
+        self.rungs = tuple(Rung(one) for one in stored)
+
+    def steps(
+        self,
+        contexts: Sequence[UInt64[np.ndarray, " n"]],
+        targets: Int[np.ndarray, " n"],
+        reach: Int[np.ndarray, " n"],
+    ) -> Iterator[Step]:
+        """Of each rung; one that needs more history than there is knows nothing."""
+        for rung, features, hashes in zip(self.rungs, self.ladder.rungs, contexts, strict=True):
+            step = rung.step(hashes, targets)
+            short = reach < longest(features)
+            if short.any():
+                step = Step(
+                    np.where(short, 0, step.share), np.where(short, 1, step.gamma), np.where(short, 0, step.total)
+                )
+            yield step
+
+    def probabilities(
+        self,
+        contexts: Sequence[UInt64[np.ndarray, " n"]],
+        targets: Int[np.ndarray, " n"],
+        reach: Int[np.ndarray, " n"],
+    ) -> Reals:
+        """[n]: of each target."""
+        out = np.full(len(targets), 1 / self.size)
+        for step in self.steps(contexts, targets, reach):
+            out = step.share + step.gamma * out
+        return out
+
+    def after(self, places: Sequence[int]) -> Reals:
+        """[size]: of all targets; places: of the context on each rung, or -1."""
+        out = np.full(self.size, 1 / self.size)
+        for rung, at in zip(self.rungs, places, strict=True):
+            if at >= 0:
+                rung.onto(out, at)
+        return out

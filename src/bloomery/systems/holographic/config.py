@@ -1,0 +1,161 @@
+"""The settings of memories, as plans write them. Typed; no torch.
+
+The seed's run parameters keep their own names where a plan has no word for them: `max_attractors`, `sleep_every` as
+`sleep.every`, `episodic_buffer_size` as `episodes.buffer`, `rem_cycles` as `sleep.rem_cycles`, `max_samples` as
+`tokens`, `context_size` as `context`, `noise_std` as `noise`, `vocab_size` as the tokenizer's own (spec, 1.10).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bloomery.plan.schema import Frozen
+from bloomery.plan.units import Bytes, Seconds, Tokens
+from bloomery.stages.pretrain import Settings as Pretraining
+from bloomery.stages.settings import Validation
+
+Phase = Literal["non_rem", "rem", "replay", "prune", "merge"]
+PHASES: tuple[Phase, ...] = ("non_rem", "rem", "replay", "prune", "merge")
+
+
+VARIANTS = ("attractor", "v4", "prod", "exact_context")
+
+
+class Store(Frozen):
+    bytes: Bytes = Field(default=64 * 2**20, ge=2**16)
+    """What the memory may hold: of the model itself, not of the process."""
+    when_full: Literal["forget", "stop"] = "forget"
+    """stop: nothing more is stored, and what is there goes on predicting."""
+
+
+class Sleep(Frozen):
+    every: Tokens = Field(default=50_000, ge=1)
+    """Tokens between two sleeps."""
+    rem_cycles: int = Field(default=1, ge=0)
+    stages: tuple[Phase, ...] = PHASES
+    """What a sleep does, in this order."""
+    recombine: Literal["prototypes", "random_matrices"] = "prototypes"
+    """random_matrices: what REM tests is drawn instead of recombined, as control."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Sleep:
+        if list(self.stages) != [one for one in PHASES if one in self.stages]:
+            raise ValueError(f"stages each once and in this order: {', '.join(PHASES)}")
+        return self
+
+
+class Episodes(Frozen):
+    buffer: Tokens = Field(default=2000, ge=1)
+    """Episodes that wait for sleep. Grouping them takes time as their square."""
+    sampling: Literal["reservoir", "newest"] = "reservoir"
+    """reservoir: each token since the last sleep is one with the same chance."""
+
+
+class Mechanisms(Frozen):
+    """The twelve of the seed, each a switch (spec, 1.8)."""
+
+    salience: bool = True
+    novelty: bool = True
+    delta_coding: bool = True
+    predictive_coding: bool = True
+    forgetting: bool = True
+    merging: bool = True
+    reconsolidation: bool = True
+    rehearsal: bool = True
+    working_memory: bool = True
+    completion: bool = True
+    inhibition: bool = True
+    replay: bool = True
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, int) else value
+
+
+class Looks(Validation):
+    split: str = "val"
+
+
+class Wake(Frozen):
+    """What every kind that wakes a memory is told."""
+
+    data: str = "corpus"
+    """A part: it is read once, document by document, in an order drawn by the seed."""
+    tokens: Tokens = Field(ge=1)
+    """How many are read at most: --max-samples."""
+    context: int = Field(default=512, ge=1)
+    """Tokens of a window: --context-size."""
+    store: Store = Store()
+    sleep: Sleep | None = Sleep()
+    """null: it never sleeps."""
+    episodes: Episodes = Episodes()
+    consolidate_at: Literal["fixed", "adaptive"] = "fixed"
+    """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""
+    mechanisms: Mechanisms = Mechanisms()
+    """Of variants of the theory."""
+    noise: float = Field(default=0.3, gt=0)
+    """--noise-std, of variants of the theory."""
+    validation: Looks = Looks()
+    """What is looked at; `every` where nothing else says how often."""
+    checkpoint_every: Seconds = 20
+    """Changes no result."""
+    dense: Pretraining | None = None
+    """A transformer that is trained on as many tokens in this memory's place: how the control is said."""
+
+    @property
+    def validation_part(self) -> str:
+        return f"{self.data.partition(':')[0]}:{self.validation.split}"
+
+
+class Consolidate(Wake):
+    variant: Literal["attractor", "v4", "prod", "exact_context"] = "attractor"
+    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 7)
+    """Orders of n-grams that the attractors count."""
+    prototypes: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, BeforeValidator(_several)] = None
+    """Of each clustering of the attractors."""
+    evaluate_every: Tokens | None = None
+    """Tokens between two looks."""
+
+
+class TheoryRun(Wake):
+    """holographic/theory."""
+
+    variant: Literal["v4", "prod", "exact_context"] = "v4"
+    tokens_as: Literal["own", "random_matrices"] = "own"
+    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3)
+    max_attractors: int = Field(default=500_000, ge=1)
+    keep_every: int = Field(default=3, ge=1)
+    log_every: Tokens = 10_000
+    """Tokens between two points of the curve."""
+    deep_log_every: Tokens | None = None
+    """Tokens between two looks, at which everything is measured."""
+    generate_every: Tokens | None = None
+    """Tokens between two samples."""
+
+
+class Theory(Frozen):
+    """What a memory of the theory as written is built from."""
+
+    variant: Literal["v4", "prod", "exact_context"] = "v4"
+    context: int = Field(default=512, ge=1)
+    """Tokens of a window, --context-size."""
+    noise: float = Field(default=0.3, gt=0)
+    """--noise-std."""
+    tokens_as: Literal["own", "random_matrices"] = "own"
+    """random_matrices: every context is drawn anew, and REM recombines random ones: the control of what is claimed."""
+    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3)
+    """Of exact_context: the lengths of the histories that it looks up."""
+    store: Store = Store()
+    max_attractors: int = Field(default=500_000, ge=1)
+    """The most episodes that cells hold."""
+    keep_every: int = Field(default=3, ge=1)
+    """Of the tokens read, every so many is stored: the batch store of v4."""
+    rem_cycles: int = Field(default=1, ge=0)
+    recombine: Literal["prototypes", "random_matrices"] = "prototypes"
+    buffer: int = Field(default=2000, ge=1)
+    sampling: Literal["reservoir", "newest"] = "reservoir"
+    consolidate_at: Literal["fixed", "adaptive"] = "fixed"
+    """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""
+    mechanisms: Mechanisms = Mechanisms()

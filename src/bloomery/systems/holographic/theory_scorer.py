@@ -1,0 +1,136 @@
+"""The theory as written as a distribution over the vocabulary: what it retrieves, mixed with a unigram, each row one.
+
+    p = w0 unigram + sum of w_k parts_k      parts: what its memories retrieve, and the distributed prior
+
+A part that does not know a context leaves its weight to the unigram, so each row sums to one. Weights are found by
+expectation-maximisation (`weights_of`) on text that was not yet learned when it was asked: while it wakes, on a sample
+of the tokens about to be read; in `calibrate`, on a split of its own. The seed's decoding (`prior.decoded`) takes the
+largest similarity, which is no distribution; this is the fairest one that its parts allow.
+
+The first token of a document is history only. Windows do not reach beyond a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bloomery.measure import Tally
+from bloomery.systems.holographic.recall import Votes
+
+ROUNDS, CLOSE_ENOUGH = 100, 1e-6
+MADE_UP = 10.0
+"""Observations before any: half of them the unigram's, the rest shared by the parts."""
+
+
+class Parts(Protocol):
+    """What a scorer is made of."""
+
+    vocab: int
+    context: int
+
+    def unigram(self) -> Float[np.ndarray, " v"]: ...
+    def weights(self) -> Float[np.ndarray, " k"]: ...
+    def weigh(self, shares: Float[np.ndarray, "n k"]) -> None:
+        """Find the weights on these, once and for all."""
+        ...
+
+    def tally(self) -> Tally: ...
+    def save(self, folder: Path) -> None: ...
+    def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
+        """Of every part, what follows history[: i + 1] for each i from `first` on."""
+        ...
+
+
+class TheoryScorer:
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.vocab = parts, parts.vocab
+
+    def fitted(self, documents: Sequence[NDArray[np.int64]], *, nested: bool) -> TheoryScorer:
+        """Itself, with weights found on documents [n + 1], end_of_document first. There is no back-off to nest in."""
+        self.parts.weigh(np.concatenate([self.shares(np.asarray(one, dtype=np.int64), 0) for one in documents]))
+        return self
+
+    def tally(self) -> Tally:
+        return self.parts.tally()
+
+    def save(self, folder: Path) -> None:
+        self.parts.save(folder)
+
+    def document_logprobs(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Natural-log probability [n] of each token after the first of tokens [n + 1], given those before it."""
+        tokens = np.asarray(tokens, dtype=np.int64)
+        return np.log(self.shares(tokens, 0) @ self.parts.weights())
+
+    def shares(self, tokens: Int[np.ndarray, " n"], first: int) -> Float[np.ndarray, "m k"]:
+        """What the unigram and each part give to tokens[first + 1 :]."""
+        targets = tokens[first + 1 :]
+        own = self.parts.unigram()[targets]
+        return shared(own, self.parts.retrieved(tokens[:-1], first), targets)
+
+    def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+        """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
+        rows = [self._after(np.asarray(row, dtype=np.int64), 0) for row in tokens.tolist()]
+        return torch.from_numpy(np.log(np.stack(rows))).to(tokens.device)
+
+    def _after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]:
+        weights, unigram = self.parts.weights(), self.parts.unigram()
+        count = len(history) - first
+        left = np.full(count, weights[0])
+        out = np.zeros((count, self.vocab))
+        for weight, votes in zip(weights[1:], self.parts.retrieved(history, first), strict=True):
+            np.add.at(out, (votes.rows, votes.tokens), weight * votes.weights)
+            left += weight * ~votes.known(count)
+        return out + left[:, None] * unigram
+
+    def stream(self) -> TheoryStream:
+        return TheoryStream(self)
+
+
+class TheoryStream:
+    """Reads a text token by token. Keeps one window, and the eight contexts that parts look back on."""
+
+    def __init__(self, scorer: TheoryScorer) -> None:
+        self._scorer = scorer
+        self._tokens: list[int] = []
+
+    def push(self, token: int) -> None:
+        """The next token of the text; the first is history only, as end_of_document."""
+        self._tokens.append(token)
+        del self._tokens[: -self._scorer.parts.context - 8]
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """[v]: of every token that may come next."""
+        return self._scorer._after(np.array(self._tokens, dtype=np.int64), len(self._tokens) - 1)[0]
+
+
+def shared(
+    unigram: Float[np.ndarray, " n"], retrieved: list[Votes], targets: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n k"]:
+    """Columns: the unigram's probability of each target, then each part's, or the unigram's where it knows nothing."""
+    columns = [np.where(votes.known(len(targets)), votes.share(targets), unigram) for votes in retrieved]
+    return np.column_stack((unigram, *columns))
+
+
+def weights_of(shares: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+    """Weights of the mixture, by EM, with MADE_UP observations as the prior's."""
+    parts = shares.shape[1] - 1
+    start = np.full(parts + 1, 0.5 / max(1, parts))
+    start[0] = 0.5 if parts else 1.0
+    weights = start
+    for _ in range(ROUNDS if len(shares) else 0):
+        each = shares * weights
+        each /= each.sum(-1, keepdims=True)
+        newer = (each.sum(0) + MADE_UP * start) / (len(shares) + MADE_UP)
+        done = np.abs(newer - weights).max() < CLOSE_ENOUGH
+        weights = newer
+        if done:
+            break
+    return weights / weights.sum()
