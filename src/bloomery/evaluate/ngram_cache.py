@@ -14,7 +14,7 @@ first token of a document is history only. Refuses damaged files.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,14 +117,14 @@ class Cached:
         caches = Group(self.weights.size, self.weights.shape[1], buffers=max(self.windows), bits=64)
         return Tally({**self.table.tally().groups, "caches": caches})
 
-    def save(self, folder: Path) -> None:
-        """Write `ngram.npz` into the folder; whole or not at all."""
+    def save(self, folder: Path, name: str = FILE) -> None:
+        """Write one file into the folder, table and caches; whole or not at all."""
         more: dict[str, NDArray[Any]] = {
             "cache_windows": np.array(self.windows),
             "cache_longest": np.array(self.longest),
             "cache_weights": self.weights,
         }
-        write_arrays(folder, {**self.table.arrays(), **more})
+        write_arrays(folder, {**self.table.arrays(), **more}, name)
 
 
 def open_table(folder: Path) -> NGram | Cached:
@@ -132,9 +132,14 @@ def open_table(folder: Path) -> NGram | Cached:
     path = folder / FILE
     arrays = read_arrays(path)
     table = NGram.of_arrays(arrays, path)
+    return cached_from(table, arrays, path) or table
+
+
+def cached_from(table: Table, arrays: Mapping[str, NDArray[Any]], path: Path) -> Cached | None:
+    """The table with its caches, where its arrays, read from `path`, have some. Raises ArtifactError for damage."""
     found = [arrays.get(f"cache_{name}") for name in ("windows", "longest", "weights")]
     if all(one is None for one in found):
-        return table
+        return None
     try:
         windows, longest, weights = (
             [int(one) for one in arrays["cache_windows"]],
