@@ -165,7 +165,7 @@ class Runner:
         return ""
 
     def _unproven(self, plan: Plan, stage: StageSpec) -> str:
-        """Which stage that was to pass first did not. Where runs are forced, that is told and keeps none from running."""
+        """Which stage that was to pass first did not. Forced, it runs all the same, and that is told."""
         wanted_first = dict.fromkeys(one.stage for one in self._wants(plan, stage) if one.output == "passed")
         unmet = [f"{one} did not pass" for one in wanted_first if not self._promoted.get(one, False)]
         if not self._session.force:

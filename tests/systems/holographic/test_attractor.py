@@ -10,12 +10,13 @@ import torch
 
 from bloomery.errors import ArtifactError, DataError, PlanError
 from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.ngram_cache import Cached
 from bloomery.systems.holographic import attractor
 from bloomery.systems.holographic.attractor import Attractor, Settings
 from bloomery.systems.holographic.dreams import PHASES
 from bloomery.systems.holographic.ladders import contexts
 from bloomery.systems.holographic.memory import Memory
-from bloomery.systems.holographic.scorer import AttractorScorer
+from bloomery.systems.holographic.scorer import FILE, AttractorScorer, open_scorer
 from bloomery.systems.holographic.store import library
 from systems.holographic.remembering import END, VOCAB, Dictionaries, stream, text
 
@@ -175,6 +176,26 @@ def test_a_saved_scorer_is_the_same_scorer(tmp_path: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-20])
     with pytest.raises(ArtifactError, match="damaged"):
         AttractorScorer.load(tmp_path)
+
+
+def test_caches_stand_beside_it_as_beside_a_table(tmp_path: Path) -> None:
+    """Where all weight is the table's it is the scorer alone; fitted, it sums to one; saved, it is the same."""
+    made, held_out = woken().scorer(text(20, seed=2)), text(10, seed=4)
+    cached = Cached.fit(made, held_out)
+    table_alone = np.eye(1, cached.weights.shape[1]).repeat(len(cached.weights), 0)
+    bare = Cached(made, cached.windows, cached.longest, table_alone)
+    document = text(1, seed=5)[0]
+    assert np.array_equal(bare.document_logprobs(document), made.document_logprobs(document))
+    every = cached.logprobs(torch.from_numpy(document)[None]).numpy()[0]
+    assert np.abs(np.exp(every).sum(-1) - 1).max() < 1e-9
+    chosen = every[np.arange(len(document) - 1), document[1:]]
+    assert cached.document_logprobs(document) == pytest.approx(chosen, abs=1e-12)
+    cached.save(tmp_path, FILE)
+    again = open_scorer(tmp_path)
+    assert isinstance(again, Cached)
+    assert np.array_equal(again.document_logprobs(document), cached.document_logprobs(document))
+    made.save(tmp_path)
+    assert isinstance(open_scorer(tmp_path), AttractorScorer)
 
 
 def test_the_tally_is_what_the_arrays_take() -> None:

@@ -2,7 +2,7 @@
 
 Awake it counts the words' and the skip ladders, at once. It keeps the day, what it has read since it last slept.
 Asleep, `non_rem` gives tokens their prototypes, `rem` tries pairs of them as schemas on the day, which the prototypes'
-own ladders have not counted yet, `replay` counts the day into those ladders, `prune` forgets down to the budget, and
+own ladders have not counted yet, `replay` counts the day into those ladders, `prune` forgets as a full store would, and
 `merge` puts together prototypes that a schema joins. A day longer than LONGEST_DAY tokens is replayed awake where there
 are prototypes, and loses its beginning where there are none.
 
@@ -27,7 +27,7 @@ from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import dreams
 from bloomery.systems.holographic.attractors import freeze
-from bloomery.systems.holographic.counting import Counting
+from bloomery.systems.holographic.counting import KEPT, Counting
 from bloomery.systems.holographic.ladders import Ladder, longest, words
 from bloomery.systems.holographic.scorer import AttractorScorer
 from bloomery.systems.holographic.store import Items, narrowed, widened
@@ -35,7 +35,7 @@ from bloomery.systems.holographic.store import Items, narrowed, widened
 FILE = "memory.npz"
 LONGEST_DAY = 1 << 23
 """Tokens, of 4 bytes each."""
-CUTOFFS = {4: 1}
+CUTOFFS = {3: 1}
 """Of a context of so many tokens and more: what was read at most so often is not frozen."""
 
 
@@ -47,7 +47,7 @@ class Settings:
     store_bytes: int = 256 << 20
     timescales: tuple[int, ...] = (1, 2, 3, 5, 7)
     """Orders of n-grams; 1 and 2 are needed, prototypes are made of them."""
-    prototypes: tuple[int, ...] = (64, 256, 1024)
+    prototypes: tuple[int, ...] = (64, 256)
     """Of each clustering; none: no prototypes at all."""
     classes_back: int = 3
     """Classes of history that the prototypes' ladders look at."""
@@ -146,7 +146,7 @@ class Attractor:
             found["memory/replayed"] = float(max(0, self._length - self._replayed))
             self._replay(self._length)
         if "prune" in phases:
-            found["memory/pruned"] = float(self.counting.forget(self.settings.store_bytes))
+            found["memory/pruned"] = float(self.counting.forget(int(KEPT * self.settings.store_bytes)))
         if "merge" in phases and len(self.alphabets) > 1:
             found |= dreams.merge(self)
         return found

@@ -76,10 +76,9 @@ def _leading(matrix: Tensor, count: int, seed: int) -> tuple[Float[Tensor, "v d"
 
 def centres(tokens: Float[Tensor, "v d"], times: Int[np.ndarray, " v"], count: int, seed: int) -> Float[Tensor, "k d"]:
     """At most `count` of them, for the tokens that were read often enough; at least one."""
-    weight = torch.from_numpy(np.sqrt(np.where(times >= LEAST, times, 0)))
-    if float(weight.sum()) == 0:
-        weight = torch.ones_like(weight)
-    return kmeans.centres(tokens, weight, min(count, int((weight > 0).sum())), seed=seed).float()
+    read = times >= LEAST if (times >= LEAST).any() else np.ones(len(times), dtype=bool)
+    kept, weight = torch.from_numpy(read), torch.from_numpy(np.sqrt(times[read] + 1e-12))
+    return kmeans.centres(tokens[kept], weight, min(count, len(weight)), seed=seed).float()
 
 
 def classes(

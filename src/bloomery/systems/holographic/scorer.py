@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bloomery.errors import ArtifactError, DataError
+from bloomery.evaluate.ngram_cache import Cached, cached_from
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic.attractors import Attractors, Frozen, Reals, Step
@@ -210,6 +211,13 @@ class AttractorScorer:
             )
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ArtifactError(str(folder / FILE), f"damaged ({error!r})", hint="calibrate it again") from None
+
+
+def open_scorer(folder: Path) -> AttractorScorer | Cached:
+    """What `AttractorScorer.save(folder)` or `Cached.save(folder, FILE)` wrote. Raises ArtifactError where it is
+    missing or damaged."""
+    scorer = AttractorScorer.load(folder)
+    return cached_from(scorer, read_arrays(folder / FILE), folder / FILE) or scorer
 
 
 class Stream:
