@@ -107,16 +107,22 @@ def open_cascade(
         table = (folder / NGRAM_CARD).is_file()
         model = open_table(folder) if table else models.load_model(folder, device=device)
         readers[name] = Reader(model, models.tokenizer_of(folder))
-    packets = {
-        member.name: [
-            words
-            for place, name in enumerate(member.packets)
-            for words in packets_of(_text(declared, name, ("members", number, "packets", place)))
-        ]
-        for number, member in enumerate(declared.card.members)
-        if member.packets
-    }
-    return readers, Relevance.of(packets)
+    return readers, relevance_of(declared)
+
+
+def relevance_of(declared: Declared) -> Relevance:
+    """What the packets of its members say. Raises PlanError."""
+    return Relevance.of(
+        {
+            member.name: [
+                words
+                for place, name in enumerate(member.packets)
+                for words in packets_of(_text(declared, name, ("members", number, "packets", place)))
+            ]
+            for number, member in enumerate(declared.card.members)
+            if member.packets
+        }
+    )
 
 
 def write_cascade(

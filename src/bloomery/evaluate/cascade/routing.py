@@ -20,7 +20,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from bloomery.evaluate.cascade.card import Card
@@ -72,8 +72,28 @@ class Relevance:
         shared = (math.fsum(self._idf(word) for word in words & packet) for packet in self.packets.get(member, ()))
         return max(shared, default=0.0) / whole
 
+    def with_packet(self, member: str, packet: Words) -> Relevance:
+        """One packet more. What words say stays as it was, so that no other packet is judged anew."""
+        held = {**self.packets, member: (*self.packets.get(member, ()), packet)}
+        return Relevance(held, self.idf, self.unheard)
+
+    def nearest(self, packet: Words) -> str:
+        """The member with packets that a further one belongs to."""
+        return max(self.packets, key=lambda member: likeness(packet, self.packets[member], self._idf))
+
     def _idf(self, word: str) -> float:
         return self.idf.get(word, self.unheard)
+
+
+def likeness(packet: Words, held: Sequence[Words], weight: Callable[[str], float]) -> float:
+    """How much of what is rare in a packet is said by others: from 0, nothing, to 1, each of them says it all.
+
+    sum of weight(w) * share of `held` with w, over w in the packet  /  sum of weight(w) over w in the packet
+    """
+    whole = math.fsum(map(weight, packet))
+    if whole <= 0:
+        return 0.0
+    return math.fsum(weight(word) * sum(word in one for one in held) / len(held) for word in packet) / whole
 
 
 def route(card: Card, relevance: Relevance, words: Set[str], weights: Mapping[str, Sequence[float]]) -> tuple[str, ...]:

@@ -1,22 +1,20 @@
 """Packets of documents, and which of K specialists each of them belongs to. Pure; no model.
 
 A packet is what one file says: all documents whose names begin alike up to `::`. It goes to the specialist whose
-packets share most of what is rare in it,
-
-    score(s, p) = sum of idf(w) * share of s's packets that hold w, over w in p  /  sum of idf(w) over w in p
-
-(inverse document frequency: Sparck Jones 1972). K packets that share least with each other begin the specialists
-(farthest first: Gonzalez 1985); the rest follow in their order, to specialists that hold less than their room, ROOM
-times an even share. Ties go to the lower number. A query is routed as a cascade does it (evaluate/cascade/routing.py):
-to the specialist with the one packet that holds most of its words, weighted by idf.
+packets share most of what is rare in it, by `likeness` (evaluate/cascade/routing.py). K packets that share least with
+each other begin the specialists (farthest first: Gonzalez 1985); the rest follow in their order, to specialists that
+hold less than their room, ROOM times an even share. Ties go to the lower number. A query is routed as a cascade does
+it: to the specialist with the one packet that holds most of its words, weighted by idf.
 
 Packets can be added. The idf is that of the first packets and is kept, every packet stays where it is, and `grown` says
-which specialists have more than before: those are to be trained again. Refuses fewer packets than specialists, and a
-packet that is there already with another text.
+which specialists hold other packets than before, by their digests: those are to be trained again. Refuses fewer packets
+than specialists, and a packet that is there already with another text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -24,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.errors import DataError
-from bloomery.evaluate.cascade.routing import Relevance, Words, words_of
+from bloomery.evaluate.cascade.routing import Relevance, Words, likeness, words_of
 
 ROOM = 1.5
 
@@ -75,8 +73,13 @@ class Shelf:
         return Shelf(self.specialists, places, words, self.idf, self.unheard)
 
     def grown(self, before: Shelf) -> tuple[int, ...]:
-        """Specialists that hold packets which they did not hold."""
-        return tuple(sorted({place for name, place in self.places.items() if name not in before.places}))
+        """Specialists that do not hold what they held."""
+        return tuple(one for one in range(self.specialists) if self.digest(one) != before.digest(one))
+
+    def digest(self, specialist: int) -> str:
+        """sha256 of the names and words of what it holds, whatever their order."""
+        held = [[name, sorted(self.words[name])] for name in sorted(self.held_by(specialist))]
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     def relevance(self) -> Relevance:
         """The router, of members called `0` to `K - 1`."""
@@ -85,7 +88,8 @@ class Shelf:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "specialists": self.specialists, "places": dict(self.places), "unheard": self.unheard,
+            "specialists": self.specialists, "digests": [self.digest(one) for one in range(self.specialists)],
+            "places": dict(self.places), "unheard": self.unheard,
             "words": {name: sorted(words) for name, words in self.words.items()}, "idf": dict(sorted(self.idf.items())),
         }  # fmt: skip
 
@@ -126,14 +130,7 @@ def _holdings(shelf: Shelf) -> list[list[Words]]:
 
 def _best(words: Words, holdings: list[list[Words]], weight: Any, room: float = math.inf) -> int:
     open_ones = [number for number, held in enumerate(holdings) if len(held) < room]
-    return max(open_ones, key=lambda number: _score(words, holdings[number], weight))
-
-
-def _score(words: Words, held: list[Words], weight: Any) -> float:
-    whole = math.fsum(weight(word) for word in words)
-    if whole <= 0:
-        return 0.0
-    return math.fsum(weight(word) * sum(word in one for one in held) / len(held) for word in words) / whole
+    return max(open_ones, key=lambda number: likeness(words, holdings[number], weight))
 
 
 def _farthest(words: Mapping[str, Words], count: int, weight: Any) -> list[str]:
