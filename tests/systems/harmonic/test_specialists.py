@@ -192,6 +192,15 @@ def test_the_one_model_may_store_what_they_store_together(
     assert found.last("packets/one_loss").value != made.last("packets/one_loss").value
 
 
+def test_a_specialist_of_a_few_words_reads_them_over_and_over(start: Artifact, tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / "few" / "manuals").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "few" / "manuals" / f"{number}.txt").write_text(f"ore{number} slag")
+    data = library(tmp_path / "few", range(4))
+    made = ask(Packets(), data, tmp_path / "made", {"model": start}, {**CONFIG, "specialists": 5})
+    assert made.last("packets/trained").value == 5
+
+
 def numbers(data: Prepared, width: int) -> int:
     model = models.build({**SHAPE, "heads": 1, "width": width}, data.vocab, precision="fp32", seed=0)
     return sum(parameter.numel() for parameter in model.parameters())

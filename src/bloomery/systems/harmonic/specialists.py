@@ -217,13 +217,16 @@ class _Making:
         models.save(ctx.workdir / name, model, settings, precision, self.prepared.tokenizer)
 
     def _part(self, name: str, held: set[str] | None) -> TokenFile:
+        """What is held, as often as it takes to fill a row of the context."""
         from bloomery.data.corpus import Document
         from bloomery.data.tokens import write_token_file
         from bloomery.systems.harmonic.packets import packet_of
 
-        chosen = (Document(one, text) for one, text in self.documents if held is None or packet_of(one) in held)
+        tokenizer = self.prepared.tokenizer
+        chosen = [Document(one, text) for one, text in self.documents if held is None or packet_of(one) in held]
+        tokens = sum(len(tokenizer.encode(one.text)) + 1 for one in chosen)
         file = self.ctx.checkpoint / "parts" / f"{name.replace('/', '-')}.tokens"
-        return write_token_file(file, chosen, self.prepared.tokenizer)
+        return write_token_file(file, chosen * (1 + self.config.context // max(1, tokens)), tokenizer)
 
     def _measure(self, folder: Path, trained: int) -> None:
         config, ctx, shelf = self.config, self.ctx, self.shelf
