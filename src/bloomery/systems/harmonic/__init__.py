@@ -21,5 +21,8 @@ SYSTEM = System(
         "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
         "to_l3": "bloomery.systems.harmonic.to_level:ToL3",
     },
-    inits={"k0": "bloomery.systems.harmonic.k0:K0"},
+    inits={
+        "k0": "bloomery.systems.harmonic.k0:K0",
+        "blend_check": "bloomery.systems.harmonic.blend_check:BlendCheck",
+    },
 )
