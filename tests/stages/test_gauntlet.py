@@ -173,6 +173,9 @@ def test_scores_are_those_of_a_brute_force(skills: Prepared) -> None:
     assert together.n == sum(map(len, right))
     assert measured["candidate", "weakest/accuracy"].value == pytest.approx(min(map(np.mean, right)))
     assert measured["baseline:best_constant", "weakest/accuracy"].value == pytest.approx(min(map(np.mean, constant)))
+    shares = {category: np.mean(one) for category, one in zip(CATEGORIES, right, strict=True)}
+    behind = measured["candidate", "factual/behind_reasoning"]
+    assert behind.value == pytest.approx(shares["reasoning"] - shares["factual"])
 
 
 @pytest.mark.slow
@@ -237,7 +240,7 @@ def test_a_table_of_counts_answers_with_the_likeliest_tokens_after_the_whole_pro
     model = seal(tmp_path / "table", "trigram", "model")
     result = Gauntlet().run(config, model, skills.folder, device="cpu", threads=1)
     assert len(result.samples) == len(CATEGORIES)
-    assert all(one.n in (1, 8) for one in result.measurements)
+    assert all(one.n in (1, 2, 8) for one in result.measurements)
 
 
 # In a run

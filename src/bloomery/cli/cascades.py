@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from bloomery.serve.cascade import Cascade
     from bloomery.stages.cascades import Declared
 
+PACKETS = "packets"
+"""Below the votes of a cascade: what came while it was served."""
+
 
 def open_cascades(files: Sequence[Path], root: Path, feedback: Path, *, device: str, held: ExitStack) -> list[Cascade]:
-    """Loaded, with the votes on them in FEEDBACK/NAME. held: closes those. Raises BloomeryError."""
+    """Loaded, with the votes on them in FEEDBACK/NAME and what came to them in FEEDBACK/NAME/packets. held: closes
+    those. Raises BloomeryError."""
     from bloomery.data.chat import chat_template
     from bloomery.serve.cascade import Cascade
     from bloomery.serve.source import Model
     from bloomery.stages.cascades import member_folders, open_cascade, read_cascade
     from bloomery.stages.feedback import Ledger
+    from bloomery.stages.packets import Additions
 
     declared = [read_cascade(file) for file in files]
     names = [each.card.name for each in declared]
@@ -38,7 +43,10 @@ def open_cascades(files: Sequence[Path], root: Path, feedback: Path, *, device: 
             for name, reader in readers.items()
         ]
         ledger = held.enter_context(Ledger(feedback / each.card.name, each.card))
-        opened.append(Cascade(each.card, models, relevance, ledger))
+        shelf = None
+        if relevance.packets:
+            shelf = held.enter_context(Additions(feedback / each.card.name / PACKETS, each.card, relevance))
+        opened.append(Cascade(each.card, models, relevance, ledger, shelf))
     return opened
 
 

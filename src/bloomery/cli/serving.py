@@ -29,7 +29,7 @@ class Limits:
 
 def serve(
     names: Sequence[str], cascades: Sequence[Path], host: str, port: int, api_key: str | None, limits: Limits,
-    device: str, threads: int, root: Path, feedback: Path,
+    device: str, threads: int, root: Path, feedback: Path, packets: Path | None = None,
 ) -> None:  # fmt: skip
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         found = f"`{missing[0]}` is not installed"
@@ -46,6 +46,7 @@ def serve(
     from bloomery.data.chat import chat_template
     from bloomery.serve.app import application
     from bloomery.serve.desk import Desk
+    from bloomery.serve.packets import Inbox
     from bloomery.serve.run import bound, run
     from bloomery.serve.source import Model
     from bloomery.stages import models
@@ -66,6 +67,11 @@ def serve(
         several = open_cascades(cascades, root, feedback, device=chosen.value, held=held)
         if taken := next((each.name for each in several if each.name in names), None):
             raise BloomeryError("--cascade", f"'{taken}' is a run that is served too", "a name of its own")
+        inboxes: list[Inbox] = []
+        if packets is not None:
+            inboxes = [Inbox(packets / each.name, each.shelf) for each in several if each.shelf is not None]
+            if not inboxes:
+                raise BloomeryError("--packets", "no cascade with packets is served", "--cascade FILE with `packets`")
         desk = Desk(served, limits.slots, limits.context, limits.queue, several)
         if api_key is None and not _loopback(host):
             print(f"warning: anybody who reaches {host} can use this server; --api-key asks for a key", file=sys.stderr)
@@ -75,7 +81,7 @@ def serve(
             print(f"serving {', '.join(desk.names)} at {where} (API: {where}/v1); Ctrl-C ends it", flush=True)
 
         run(
-            application(desk, api_key=api_key, max_body=limits.max_body), listening,
+            application(desk, api_key=api_key, max_body=limits.max_body, inboxes=inboxes), listening,
             grace_seconds=limits.grace_seconds, ready=ready,
         )  # fmt: skip
 

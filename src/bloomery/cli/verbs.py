@@ -347,6 +347,10 @@ def serve(
     feedback: Annotated[
         Path, typer.Option("--feedback", metavar="FOLDER", help="Votes on a cascade's answers, in FOLDER/NAME.")
     ] = Path("feedback"),
+    packets: Annotated[
+        Path | None,
+        typer.Option("--packets", metavar="FOLDER", help="Text files in FOLDER/NAME become packets of that cascade."),
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="127.0.0.1: this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8000,
     api_key: Annotated[
@@ -368,7 +372,7 @@ def serve(
     from bloomery.cli import serving
 
     limits = serving.Limits(slots=slots, queue=queue, context=context, max_body=max_body, grace_seconds=grace)
-    serving.serve(names or (), cascade or (), host, port, api_key, limits, device, threads, runs, feedback)
+    serving.serve(names or (), cascade or (), host, port, api_key, limits, device, threads, runs, feedback, packets)
 
 
 @app.command()

@@ -200,7 +200,11 @@ class Begun:
 
 
 class InitKind(Protocol):
-    """How the weights of a new model begin, where not as its system draws them (`init.kind`)."""
+    """How the weights of a new model begin, where not as its system draws them; or how those of a trained one are begun
+    with (`init.kind`)."""
+
+    of_trained: bool
+    """Whether it changes weights that were trained (finetune), in place of those of a new model (pretrain)."""
 
     def config_model(self) -> type[BaseModel]:
         """Extends stages.settings.Init."""

@@ -1,8 +1,8 @@
 """The HTTP application: OpenAI's completions and chat over the models of a Desk.
 
 GET / (a page to try models by hand), /healthz, /metrics, /v1/models; POST /v1/completions, /v1/chat/completions, whole
-or as server-sent events; /v1/feedback (feedback.py). A client that goes away ends its texts. Errors have OpenAI's body,
-and never what was sent.
+or as server-sent events; /v1/feedback (feedback.py), /v1/packets (packets.py). A client that goes away ends its texts.
+Errors have OpenAI's body, and never what was sent.
 
 Refuses: unknown models (404), what is no request or asks for more tokens than the context holds (400), bodies that are
 too large (413), missing keys (401), more requests than the queue holds (429 with Retry-After).
@@ -31,6 +31,7 @@ from bloomery.serve.desk import Desk
 from bloomery.serve.feedback import add_feedback
 from bloomery.serve.gate import Application, Gate, Receive, Scope, Send, error_body
 from bloomery.serve.metrics import Metrics
+from bloomery.serve.packets import Inbox, add_packets, watch
 from bloomery.serve.replies import Reply, Tokens
 from bloomery.serve.source import Answers, Question, Refusal, Source, Wish
 from bloomery.serve.wire import Asked, ChatAsked, CompletionAsked, ErrorReply
@@ -45,19 +46,24 @@ PAGE_POLICY = (
 REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorReply} for status in ("4XX", "5XX")}
 
 
-def application(desk: Desk, *, api_key: str | None = None, max_body: int = 2**20) -> Application:
-    """An ASGI application. max_body: bytes of a request."""
+def application(
+    desk: Desk, *, api_key: str | None = None, max_body: int = 2**20, inboxes: Sequence[Inbox] = ()
+) -> Application:
+    """An ASGI application. max_body: bytes of a request. inboxes: folders that are watched while it runs."""
     metrics = Metrics()
-    return Gate(_routes(desk, metrics), metrics, max_body, api_key)
+    return Gate(_routes(desk, metrics, inboxes), metrics, max_body, api_key)
 
 
-def _routes(desk: Desk, metrics: Metrics) -> FastAPI:
+def _routes(desk: Desk, metrics: Metrics, inboxes: Sequence[Inbox]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         desk.open()
+        watching = asyncio.ensure_future(watch(inboxes))
         try:
             yield
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await desk.close()
 
     # The interactive documentation would load scripts from elsewhere.
@@ -121,6 +127,7 @@ def _routes(desk: Desk, metrics: Metrics) -> FastAPI:
     app.post("/v1/completions", responses=REFUSALS)(completions)
     app.post("/v1/chat/completions", responses=REFUSALS)(chat)
     add_feedback(app, desk, REFUSALS)
+    add_packets(app, desk, REFUSALS)
     return app
 
 

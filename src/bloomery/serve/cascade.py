@@ -35,6 +35,7 @@ from bloomery.serve.source import (
     Question,
     Reading,
     Refusal,
+    Shelf,
     Wish,
     at_once,
     conversation_of,
@@ -54,12 +55,19 @@ class Cascade:
     """Called as their members."""
     relevance: Relevance
     ledger: Ledger
+    shelf: Shelf | None = None
+    """Packets that come while it is served; `relevance` are those before them."""
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(member, outcome)"""
 
     @property
     def name(self) -> str:
         return self.card.name
+
+    @property
+    def heard(self) -> Relevance:
+        """All packets that there are now."""
+        return self.relevance if self.shelf is None else self.shelf.relevance
 
     def source(self, desk: Desk) -> Members:
         return Members(desk, self)
@@ -171,7 +179,7 @@ class Walk:
         self._hold = cascade.card.hold if streamed else None
         words = words_of(question.text)
         self._connections = connections_of(words)
-        self._left = [*route(cascade.card, cascade.relevance, words, cascade.ledger.weights)]
+        self._left = [*route(cascade.card, cascade.heard, words, cascade.ledger.weights)]
         self._route: list[dict[str, Any]] = []
         self._unsure: dict[str, float] = {}
         self._must_answer = False

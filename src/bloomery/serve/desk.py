@@ -20,6 +20,7 @@ from bloomery.serve.source import (
     Question,
     Reading,
     Refusal,
+    Shelf,
     Source,
     Wish,
     at_once,
@@ -43,6 +44,8 @@ class Several(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+    @property
+    def shelf(self) -> Shelf | None: ...
     def source(self, desk: Desk) -> Source: ...
 
 

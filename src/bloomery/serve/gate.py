@@ -23,7 +23,16 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/healthz")
 """Paths that need no key: the page asks for it, and a probe has none."""
-KNOWN = (*OPEN, "/metrics", "/openapi.json", "/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/feedback")
+KNOWN = (
+    *OPEN,
+    "/metrics",
+    "/openapi.json",
+    "/v1/models",
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/feedback",
+    "/v1/packets",
+)
 BODY_SECONDS = 30.0
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from bloomery.data.chat import ChatTemplate
 from bloomery.data.tokenizer import Tokenizer
 from bloomery.errors import BloomeryError
+from bloomery.evaluate.cascade.routing import Relevance
 from bloomery.evaluate.sampling import Sampling
 from bloomery.evaluate.writing import Piece
 from bloomery.model.interface import LanguageModel, Scorer
@@ -119,6 +120,23 @@ class Ledger(Protocol):
 
     def undo(self, event: str) -> dict[str, Any]:
         """Raises Unknown."""
+        ...
+
+
+class Shelf(Protocol):
+    """Packets that come while a cascade is served. `add` waits for the disk, and may be called on any thread."""
+
+    @property
+    def relevance(self) -> Relevance:
+        """With all that there are now. A value: what comes later makes another one."""
+        ...
+
+    def add(self, name: str, text: str) -> dict[str, Any]:
+        """Raises DataError for what is no packet, ArtifactError where it cannot be stored."""
+        ...
+
+    def holdings(self) -> Sequence[Any]:
+        """Of each member: packets, added, digest, learned, grown."""
         ...
 
 

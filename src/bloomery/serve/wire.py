@@ -171,6 +171,16 @@ class FeedbackAsked(Sent):
         return {"good": 1.0, "bad": -1.0}[self.score] if isinstance(self.score, str) else self.score
 
 
+class PacketAsked(Sent):
+    """A text that a cascade is to know of."""
+
+    model: Annotated[Text, Field(min_length=1)]
+    """The cascade."""
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    """What people call it."""
+    text: Text
+
+
 class ErrorBody(BaseModel):
     message: str
     type: str

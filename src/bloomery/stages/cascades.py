@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from bloomery.engine.artifact import SEAL, digest_of, write_atomically
 from bloomery.errors import ArtifactError, PlanError, Problems
 from bloomery.evaluate.cascade.card import CARD, Card
-from bloomery.evaluate.cascade.routing import Relevance, packets_of
+from bloomery.evaluate.cascade.routing import FACT, OTHER, Relevance, packets_of
 from bloomery.plan.problems import show, translate, where
 from bloomery.plan.yaml_text import KeyPath, Parsed, decode, parse
 from bloomery.stages.baselines import NGRAM_CARD
@@ -105,6 +105,14 @@ def open_cascade(
     readers: dict[str, Reader] = {}
     for name, folder in folders.items():
         readers[name] = Reader(open_scorer(folder, device=device), models.tokenizer_of(folder))
+    return readers, relevance_of(declared)
+
+
+def relevance_of(declared: Declared) -> Relevance:
+    """What the packets of its members say, and which prompts ask for facts. Raises PlanError."""
+    facts = declared.card.facts
+    kinds = {} if facts is None else {FACT: ("asked", facts.asked), OTHER: ("others", facts.others)}
+    prompts = {kind: packets_of(_text(declared, name, ("facts", key))) for kind, (key, name) in kinds.items()}
     packets = {
         member.name: [
             words
@@ -114,7 +122,7 @@ def open_cascade(
         for number, member in enumerate(declared.card.members)
         if member.packets
     }
-    return readers, Relevance.of(packets)
+    return Relevance.of(packets, Relevance.of(prompts) if prompts else None)
 
 
 def write_cascade(
@@ -122,7 +130,8 @@ def write_cascade(
 ) -> None:
     """A folder with copies of the members, their digests, and the card. sources: {member: folder}, the last included.
 
-    packets: {member: text, a packet a paragraph}. tokenizer: for tables that have none. Raises ArtifactError.
+    packets: {member: text, a packet a paragraph}, and by their names what else the card has in packets/. tokenizer: for
+    tables that have none. Raises ArtifactError.
     """
     digests: dict[str, str] = {}
     try:

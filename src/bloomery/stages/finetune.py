@@ -11,13 +11,14 @@ and responses only responses are learned from. What `freeze` names comes out bit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bloomery.engine.stage import Cost, StageContext, StageResult
 from bloomery.measure import Emitted
-from bloomery.stages import training, tuning
+from bloomery.stages import starting, training, tuning
 from bloomery.stages.finetune_settings import Settings
 from bloomery.stages.settings import other_optimizer
 
@@ -32,7 +33,8 @@ class Finetune:
         return Settings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        return {**training.METRICS, **tuning.METRICS}
+        assert isinstance(config, Settings)
+        return {**training.METRICS, **tuning.METRICS, **starting.metrics(config.init, config.steps)}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
         return {"model": "model", "state": "state"}
@@ -63,7 +65,8 @@ class Finetune:
         assert isinstance(config, Settings)
         if model is None:
             return Cost(tokens=config.steps * config.batch * config.context)
-        return training_cost(config, model, vocab)
+        cost = training_cost(config, model, vocab)
+        return replace(cost, flops=cost.flops + starting.flops(config.init, vocab=vocab, width=model["width"]))
 
     def twin(
         self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
@@ -73,7 +76,7 @@ class Finetune:
 
     def tokens_read(self, ctx: StageContext, config: BaseModel) -> Iterator[Any]:
         assert isinstance(config, Settings)
-        return training.tokens_read(ctx, config)
+        return training.tokens_read(ctx, config, config.init.tokens)
 
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.data.prepared import Prepared
@@ -92,8 +95,10 @@ class Finetune:
         with training.memory_named(config, ctx.device):
             model = models.load_model(given, device=ctx.device, precision=precision).train()
         cost = training_cost(config, settings, ctx.vocab)
+        begun = tuning.Tuning(ctx, config)
+        start = starting.begin(ctx, config, config.init, model)
         freeze(model, config.freeze)
-        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, tuning=tuning.Tuning(ctx, config))
+        hashes = training.train(ctx, config, model, cost.flops / cost.tokens, start=start, tuning=begun)
         models.save(ctx.workdir / "model", model, settings, precision, tokenizer)
         return StageResult(
             outputs={"model": ctx.workdir / "model", "state": ctx.workdir / "state"},

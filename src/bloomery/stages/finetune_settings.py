@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Count, Share
-from bloomery.stages.settings import Training, Validation
+from bloomery.stages.settings import Init, TrainedInitSettings, Training, Validation
 
 
 class TuningValidation(Validation):
@@ -59,6 +59,9 @@ class Settings(Training):
     """Below."""
     freeze: tuple[str, ...] = ()
     """Parameters that stay as they came in: groups (`embedding`, `norm`, ...) or patterns of names (`blocks.0.*`)."""
+    init: TrainedInitSettings = Init()
+    """What is done to the weights that came in before training begins, where nothing comes in as `state`. random:
+    nothing. Others are brought by systems."""
     balance: Balance | None = None
     """Below; without it nothing is asked of categories."""
     formats: Formats = Formats()

@@ -7,6 +7,9 @@ For every category in the part, for `all` of them and for the `weakest`:
     another_item   of the reference of another item of the category
     margin         accuracy - best_constant, on the same items
 
+and `factual/behind_reasoning`, the accuracy of `reasoning` less that of `factual`, where the part has both: relative to
+a control, `as: difference`, it says whether a model has lost more of what it knew than of how it concludes.
+
 It brings `baseline:best_constant`: the same answers as a rival's `accuracy`, so that a gate can ask for
 `gauntlet/*/accuracy, relative_to: baseline:best_constant, as: difference`.
 
@@ -45,6 +48,7 @@ SLACK = 8
 OWN_EXAMPLES = 4000
 RIVAL = "best_constant"
 GROUPS = (*CATEGORIES, "all", "weakest")
+BEHIND = "factual/behind_reasoning"
 
 
 class GauntletSettings(Frozen):
@@ -62,7 +66,8 @@ class Gauntlet:
         return GauntletSettings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        return {f"{group}/{name}": emitted for group in GROUPS for name, emitted in _QUANTITIES.items()}
+        every = {f"{group}/{name}": emitted for group in GROUPS for name, emitted in _QUANTITIES.items()}
+        return {**every, BEHIND: Emitted("", "lower")}
 
     def brings(self, config: BaseModel) -> tuple[str, ...]:
         return (RIVAL,)
@@ -260,10 +265,21 @@ def _measurements(scores: Mapping[str, _Scores], digest: str) -> list[Measuremen
             _share(f"{name}/another_item", one.items(one.other)),
             _margin(f"{name}/margin", mine, constant),
         ]
+    if {"factual", "reasoning"} <= scores.keys():
+        found.append(_behind(scores["reasoning"], scores["factual"], digest))
     least = min(scores.values(), key=lambda one: sum(one.constant) / len(one.constant))
     for name, one in {**scores, "all": together, "weakest": least}.items():
         found.append(replace(_share(f"{name}/accuracy", one.items(one.constant)), who=f"{BASELINE}{RIVAL}"))
     return found
+
+
+def _behind(ahead: _Scores, behind: _Scores, digest: str) -> Measurement:
+    """As the mean of one sample of all their items, of which each category has half the say."""
+    n = len(ahead.model) + len(behind.model)
+    sums = [n / len(ahead.model) * score for score in ahead.model]
+    sums += [-n / len(behind.model) * score for score in behind.model]
+    items = Items(f"{digest}:{BEHIND}:{len(ahead.model)}:{n}", tuple(sums), tuple(1.0 for _ in sums))
+    return Measurement(BEHIND, sum(sums) / n, n, items_interval([items]), items=items)
 
 
 def _share(name: str, items: Items) -> Measurement:

@@ -144,7 +144,16 @@ def _init(value: Any) -> Init:
     return model.model_validate(value)
 
 
-InitSettings = Annotated[SerializeAsAny[Init], BeforeValidator(_init)]
+def _init_of(value: Any, *, trained: bool) -> Init:
+    settings = _init(value)
+    if settings.kind != "random" and catalogue.init(settings.kind).of_trained != trained:
+        found, others = ("a new", "pretrain") if trained else ("a trained", "finetune")
+        raise ValueError(f"init {settings.kind} is for {found} model: of {others}")
+    return settings
+
+
+InitSettings = Annotated[SerializeAsAny[Init], BeforeValidator(lambda value: _init_of(value, trained=False))]
+TrainedInitSettings = Annotated[SerializeAsAny[Init], BeforeValidator(lambda value: _init_of(value, trained=True))]
 
 
 def other_optimizer(before: Training, after: Training) -> str:

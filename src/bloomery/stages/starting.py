@@ -43,7 +43,10 @@ class Start:
 
     @property
     def probes(self) -> tuple[int, ...]:
-        return () if self.settings.kind == "random" else tuple(step for step in PROBES if step <= self.steps)
+        """None of a trained model: its stage looks at it by category, and acts on what it sees."""
+        if self.settings.kind == "random" or catalogue.init(self.settings.kind).of_trained:
+            return ()
+        return tuple(step for step in PROBES if step <= self.steps)
 
     def look(self, model: LanguageModel, step: int, loss: float, measure: Callable[[str, float], None]) -> None:
         """`loss` is the one just looked at."""
@@ -67,9 +70,12 @@ class Start:
 def metrics(settings: Init, steps: int) -> Mapping[str, Emitted]:
     if settings.kind == "random":
         return {}
+    kind = catalogue.init(settings.kind)
+    if kind.of_trained:
+        return kind.emits(settings)
     losses = {f"init/loss_{step}": training.LOSS for step in Start(settings, steps).probes}
     compared = {"init/rival_loss": training.LOSS, "init/excess_loss": training.LOSS}
-    return losses | compared | dict(catalogue.init(settings.kind).emits(settings))
+    return losses | compared | dict(kind.emits(settings))
 
 
 def flops(settings: Init, *, vocab: int, width: int) -> float:

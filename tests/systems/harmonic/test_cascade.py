@@ -30,8 +30,8 @@ def test_it_is_found_and_takes_what_the_plan_says() -> None:
     kind = catalogue.kind("harmonic/cascade")
     written = {"experts": {"packets": 16, "routing": "idf"}, "last": {"ngram": 5}, "feedback": "hebbian"}
     config = kind.config_model().model_validate(written)
-    assert kind.accepts(config) == {"model": True, "fallback": True}
-    assert kind.produces(config) == {"model": "model"}
+    assert kind.accepts(config) == {"model": True, "fallback": True, "experts": False}
+    assert kind.produces(config) == {"model": "model", "experts": "experts"}
     assert kind.fits_on(config) == ("manuals:train",)
     assert kind.cost(config, system="harmonic", vocab=300, model=SHAPE).flops > 0
 

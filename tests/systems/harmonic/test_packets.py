@@ -56,6 +56,12 @@ def test_a_query_goes_to_the_specialist_of_its_subject_and_as_a_brute_force_says
         assert found == slow_route(packets(), shelf, query)
 
 
+def test_packets_that_say_next_to_nothing_begin_no_specialist() -> None:
+    shelf = shelve({**packets(), **{f"empty{n}": f"the x{n}" for n in range(6)}}, 3)
+    for one in range(3):
+        assert len({subject(name) for name in shelf.held_by(one)} - {"empty"}) == 1
+
+
 def slow_route(texts: dict[str, str], shelf: Shelf, query: str) -> int:
     """The formula, word by word."""
     words = {name: set(re.findall(r"\w+", one.lower())) for name, one in texts.items()}

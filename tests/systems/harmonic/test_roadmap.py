@@ -77,7 +77,14 @@ def test_killed_twice_it_ends_alike_and_reports_five_phases(tmp_path: Path) -> N
     said = finished(run(tmp_path, "whole"))
     assert said.code in (0, 1), said.err
     expected = ending(tmp_path / "whole")
-    assert {key[1] for key in expected if key[0] == "verdict"} >= {"k0", "pretrain", "tune", "benchmark", "l2", "cascade"}
+    assert {key[1] for key in expected if key[0] == "verdict"} >= {
+        "k0",
+        "pretrain",
+        "tune",
+        "benchmark",
+        "l2",
+        "cascade",
+    }
     lines = (tmp_path / "whole/harmonic/roadmap/events.jsonl").read_bytes().count(b"\n")
     cut = tmp_path / "cut/harmonic/roadmap/events.jsonl"
     for moment in sorted(random.Random(time.time_ns()).sample(range(5, lines - 5), 2)):

@@ -1,4 +1,4 @@
-"""harmonic/packets as a stage: losses against a slow sum, controls, additions, kill and resume."""
+"""harmonic/packets as a stage: losses against a slow sum, controls, what is added while serving, kill and resume."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from asked import Asked, ask, random_model, until_done
+from asked import SHAPE, Asked, ask, random_model, until_done
 from pydantic import ValidationError
 from test_packets import COMMON, SUBJECTS
 
@@ -16,10 +16,13 @@ from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import Artifact, seal
 from bloomery.engine.discover import catalogue
 from bloomery.errors import ArtifactError
+from bloomery.evaluate.cascade.card import Card
 from bloomery.stages import models
+from bloomery.stages.packets import DOCUMENTS, Additions, grown
 from bloomery.stages.prepare import parse_data, prepare
+from bloomery.systems.harmonic.packet_losses import halves
 from bloomery.systems.harmonic.packets import route
-from bloomery.systems.harmonic.specialists import Packets, halves, read_shelf, texts_of
+from bloomery.systems.harmonic.specialists import Packets, read_shelf, texts_of
 
 CONFIG: dict[str, Any] = {
     "specialists": 3, "tokens": 1920, "batch": 4, "context": 32, "precision": "fp32", "optimizer": {"lr": 0.1},
@@ -36,12 +39,14 @@ def write(folder: Path, numbers: range) -> None:
             (folder / f"{subject}{number:02}.txt").write_text(" ".join(said) + "\n")
 
 
-def library(folder: Path, numbers: range) -> Prepared:
+def library(folder: Path, numbers: range, added: Path | None = None) -> Prepared:
     write(folder / "manuals", numbers)
-    data = {
+    data: dict[str, Any] = {
         "tokenizer": {"kind": "bytes"},
         "manuals": {"source": "text", "folder": "manuals", "split": {"train": "75%", "val": "25%"}},
     }
+    if added is not None:
+        data["added"] = {"source": "text", "folder": str(added), "split": {"train": "100%"}}
     return prepare(parse_data(data), folder / "data", roots=[folder])
 
 
@@ -106,6 +111,7 @@ def test_it_measures_what_it_declares_and_every_control_is_there(made: Asked) ->
         assert one.items.key == made.last("packets/base_loss").items.key  # type: ignore[union-attr]
     assert made.last("packets/one_loss").value < made.last("packets/base_loss").value, "it has learned"
     assert made.last("packets/trained").value == 3
+    assert made.last("packets/stored").value == 3 * made.last("packets/one_stored").value
 
 
 def test_killed_and_gone_on_with_it_ends_the_same(
@@ -122,24 +128,39 @@ def test_killed_and_gone_on_with_it_ends_the_same(
 def test_only_the_specialists_whose_packets_grew_are_trained_again(
     start: Artifact, made: Asked, tmp_path: Path
 ) -> None:
+    """What a server was given while it ran, as a set that is added: it and the stage agree on who has grown."""
     shutil.copytree(made.folder / "experts", tmp_path / "given")
     given = seal(tmp_path / "given", "packets.experts", "experts")
-    write(tmp_path / "more" / "manuals", range(12))
+    before = read_shelf(given.path)
+    card = Card.model_validate({
+        "cascade": 1, "name": "forge", "routing": "idf",
+        "members": [{"name": str(one), "model": "x", "packets": ["x"]} for one in range(3)],
+    })  # fmt: skip
     draw = random.Random("new")
-    for number in range(6):
-        said = " ".join(draw.choice(SUBJECTS["sea"]) for _ in range(40))
-        (tmp_path / "more" / "manuals" / f"sea{70 + number}.txt").write_text(said + "\n")
-    more = library(tmp_path / "more", range(12))
-    after = ask(Packets(), more, tmp_path / "after", {"model": start, "experts": given}, CONFIG)
-    before, shelf = read_shelf(given.path), read_shelf(after.folder / "experts")
-    grown = shelf.grown(before)
-    assert grown == (before.places["sea00.txt"],)
+    with Additions(tmp_path / "served", card, before.relevance()) as served:
+        for number in range(6):
+            served.add(f"{number}", " ".join(draw.choice(SUBJECTS["sea"]) for _ in range(40)))
+    (place,) = grown(before.relevance(), tmp_path / "served")
+    write(tmp_path / "more" / "manuals", range(12))
+    more = library(tmp_path / "more", range(12), added=tmp_path / "served" / DOCUMENTS)
+    config = {**CONFIG, "added": "added"}
+    after = ask(Packets(), more, tmp_path / "after", {"model": start, "experts": given}, config)
+    shelf = read_shelf(after.folder / "experts")
+    assert shelf.grown(before) == (int(place),) == (before.places["sea00.txt"],)
     assert after.last("packets/trained").value == 1
     assert {name: shelf.places[name] for name in before.places} == dict(before.places)
     for one in range(3):
         name = f"experts/members/{one}/model.safetensors"
         same = (after.folder / name).read_bytes() == (made.folder / name).read_bytes()
-        assert same == (one not in grown)
+        assert same == (str(one) != place)
+    assert Packets().fits_on(Packets().config_model().model_validate(config)) == ("manuals:train", "added:train")
+    again = ask(Packets(), more, tmp_path / "again", {"model": start, "experts": seal_of(after, tmp_path)}, config)
+    assert again.last("packets/trained").value == 0, "nothing has grown since"
+
+
+def seal_of(made: Asked, folder: Path) -> Artifact:
+    shutil.copytree(made.folder / "experts", folder / "newer")
+    return seal(folder / "newer", "packets.experts", "experts")
 
 
 def test_what_comes_in_must_fit(shelves: Prepared, start: Artifact, made: Asked, tmp_path: Path) -> None:
@@ -149,6 +170,40 @@ def test_what_comes_in_must_fit(shelves: Prepared, start: Artifact, made: Asked,
         ask(Packets(), shelves, tmp_path / "a", {"model": start, "experts": given}, {**CONFIG, "specialists": 4})
     with pytest.raises(ArtifactError, match="no packets here"):
         ask(Packets(), shelves, tmp_path / "b", {"model": start, "experts": start}, CONFIG)
+
+
+def test_the_one_model_may_store_what_they_store_together(
+    shelves: Prepared, start: Artifact, made: Asked, tmp_path: Path
+) -> None:
+    """A start of the width at which it does; from one of another size it is refused."""
+    config = {**CONFIG, "one": "stored"}
+    assert Packets().accepts(Packets().config_model().model_validate(config))["one"]
+    with pytest.raises(ArtifactError, match="3 specialists"):
+        ask(Packets(), shelves, tmp_path / "a", {"model": start, "one": start}, config)
+    counted = {width: numbers(shelves, width) for width in range(18, 64, 2)}
+    width = min(counted, key=lambda one: abs(counted[one] - 3 * numbers(shelves, 16)))
+    shape = {**SHAPE, "heads": 1, "width": width}
+    wide = models.build(shape, shelves.vocab, precision="fp32", seed=1)
+    models.save(tmp_path / "wide", wide, shape, "fp32", shelves.tokenizer)
+    rival = seal(tmp_path / "wide", "wide.model", "model")
+    found = ask(Packets(), shelves, tmp_path / "b", {"model": start, "one": rival}, config)
+    assert found.last("packets/one_stored").value == counted[width]
+    assert found.last("packets/routed_loss").value == made.last("packets/routed_loss").value
+    assert found.last("packets/one_loss").value != made.last("packets/one_loss").value
+
+
+def test_a_specialist_of_a_few_words_reads_them_over_and_over(start: Artifact, tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / "few" / "manuals").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "few" / "manuals" / f"{number}.txt").write_text(f"ore{number} slag")
+    data = library(tmp_path / "few", range(4))
+    made = ask(Packets(), data, tmp_path / "made", {"model": start}, {**CONFIG, "specialists": 5})
+    assert made.last("packets/trained").value == 5
+
+
+def numbers(data: Prepared, width: int) -> int:
+    model = models.build({**SHAPE, "heads": 1, "width": width}, data.vocab, precision="fp32", seed=0)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(

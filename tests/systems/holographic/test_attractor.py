@@ -10,6 +10,7 @@ import torch
 
 from bloomery.errors import ArtifactError, DataError, PlanError
 from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.caches import Caches
 from bloomery.evaluate.ngram_cache import Cached
 from bloomery.systems.holographic import attractor
 from bloomery.systems.holographic.attractor import Attractor, Settings
@@ -182,8 +183,9 @@ def test_caches_stand_beside_it_as_beside_a_table(tmp_path: Path) -> None:
     """Where all weight is the table's it is the scorer alone; fitted, it sums to one; saved, it is the same."""
     made, held_out = woken().scorer(text(20, seed=2)), text(10, seed=4)
     cached = Cached.fit(made, held_out)
-    table_alone = np.eye(1, cached.weights.shape[1]).repeat(len(cached.weights), 0)
-    bare = Cached(made, cached.windows, cached.longest, table_alone)
+    caches = cached.caches
+    table_alone = np.eye(1, caches.weights.shape[1]).repeat(len(caches.weights), 0)
+    bare = Cached(made, Caches(caches.windows, caches.longest, table_alone))
     document = text(1, seed=5)[0]
     assert np.array_equal(bare.document_logprobs(document), made.document_logprobs(document))
     every = cached.logprobs(torch.from_numpy(document)[None]).numpy()[0]

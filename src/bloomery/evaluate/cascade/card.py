@@ -53,6 +53,15 @@ class Last(Strict):
     digest: Digest | None = None
 
 
+class Facts(Strict):
+    """How a prompt that asks for a fact is told from others: text files of prompts, a paragraph each."""
+
+    asked: str = Field(min_length=1)
+    """Prompts that ask for facts."""
+    others: str = Field(min_length=1)
+    """Prompts that do not."""
+
+
 class Learning(Strict):
     """How far votes move routing weights (feedback.py)."""
 
@@ -82,6 +91,8 @@ class Card(Strict):
     hold: int = Field(default=8, ge=1)
     """Tokens by which the answer of a stream is judged: they are held back, what follows is not."""
     learning: Learning = Learning()
+    facts: Facts | None = None
+    """Prompts like these go to the most relevant member with packets before anybody else, whatever the routing."""
 
     @model_validator(mode="after")
     def _sound(self) -> Card:
@@ -90,6 +101,8 @@ class Card(Strict):
             raise ValueError(f"two members are called '{repeated}'; each needs a name of its own")
         if self.routing == "idf" and not any(member.packets for member in self.members):
             raise ValueError("routing: idf, and no member has packets; packets: [FILE], or routing: ordered")
+        if self.facts is not None and not any(member.packets for member in self.members):
+            raise ValueError("facts, and no member has packets to answer them; packets: [FILE]")
         return self
 
     @property

@@ -24,5 +24,6 @@ SYSTEM = System(
     inits={
         "k0": "bloomery.systems.harmonic.k0:K0",
         "statistics": "bloomery.systems.harmonic.statistics:Statistics",
+        "blend_check": "bloomery.systems.harmonic.blend_check:BlendCheck",
     },
 )

@@ -32,6 +32,8 @@ class K0Settings(Init):
 
 
 class K0:
+    of_trained = False
+
     def config_model(self) -> type[BaseModel]:
         return K0Settings
 

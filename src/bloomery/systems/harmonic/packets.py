@@ -1,30 +1,30 @@
 """Packets of documents, and which of K specialists each of them belongs to. Pure; no model.
 
 A packet is what one file says: all documents whose names begin alike up to `::`. It goes to the specialist whose
-packets share most of what is rare in it,
-
-    score(s, p) = sum of idf(w) * share of s's packets that hold w, over w in p  /  sum of idf(w) over w in p
-
-(inverse document frequency: Sparck Jones 1972). K packets that share least with each other begin the specialists
-(farthest first: Gonzalez 1985); the rest follow in their order, to specialists that hold less than their room, ROOM
-times an even share. Ties go to the lower number. A query is routed as a cascade does it (evaluate/cascade/routing.py):
-to the specialist with the one packet that holds most of its words, weighted by idf.
+packets share most of what is rare in it, by `likeness` (evaluate/cascade/routing.py). K packets that share least with
+each other, and say at least half of what the median one says, begin the specialists (farthest first: Gonzalez 1985);
+the rest follow in their order, to specialists that hold less than their room, ROOM times an even share. Ties go to the
+lower number. A query is routed as a cascade does it: to the specialist with the one packet that holds most of its
+words, weighted by idf.
 
 Packets can be added. The idf is that of the first packets and is kept, every packet stays where it is, and `grown` says
-which specialists have more than before: those are to be trained again. Refuses fewer packets than specialists, and a
-packet that is there already with another text.
+which specialists hold other packets than before, by their digests: those are to be trained again. Refuses fewer packets
+than specialists, and a packet that is there already with another text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bloomery.errors import DataError
-from bloomery.evaluate.cascade.routing import Relevance, Words, words_of
+from bloomery.evaluate.cascade.routing import Relevance, Words, likeness, words_of
 
 ROOM = 1.5
 
@@ -71,12 +71,17 @@ class Shelf:
                 continue
             place = _best(new, holdings, self.weight)
             places[name], words[name] = place, new
-            holdings[place].append(new)
+            holdings[place].add(new)
         return Shelf(self.specialists, places, words, self.idf, self.unheard)
 
     def grown(self, before: Shelf) -> tuple[int, ...]:
-        """Specialists that hold packets which they did not hold."""
-        return tuple(sorted({place for name, place in self.places.items() if name not in before.places}))
+        """Specialists that do not hold what they held."""
+        return tuple(one for one in range(self.specialists) if self.digest(one) != before.digest(one))
+
+    def digest(self, specialist: int) -> str:
+        """sha256 of the names and words of what it holds, whatever their order."""
+        held = [[name, sorted(self.words[name])] for name in sorted(self.held_by(specialist))]
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     def relevance(self) -> Relevance:
         """The router, of members called `0` to `K - 1`."""
@@ -85,7 +90,8 @@ class Shelf:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "specialists": self.specialists, "places": dict(self.places), "unheard": self.unheard,
+            "specialists": self.specialists, "digests": [self.digest(one) for one in range(self.specialists)],
+            "places": dict(self.places), "unheard": self.unheard,
             "words": {name: sorted(words) for name, words in self.words.items()}, "idf": dict(sorted(self.idf.items())),
         }  # fmt: skip
 
@@ -106,12 +112,12 @@ def shelve(packets: Mapping[str, str], specialists: int) -> Shelf:
     empty = Shelf(specialists, {}, words, idf, total)
     first = _farthest(words, specialists, empty.weight)
     places = {name: number for number, name in enumerate(first)}
-    holdings = [[words[name]] for name in first]
+    holdings = [_Holding.of([words[name]]) for name in first]
     room = math.ceil(ROOM * len(words) / specialists)
     for name, several in words.items():
         if name not in places:
             places[name] = _best(several, holdings, empty.weight, room)
-            holdings[places[name]].append(several)
+            holdings[places[name]].add(several)
     return Shelf(specialists, {name: places[name] for name in words}, words, idf, total)
 
 
@@ -120,34 +126,54 @@ def route(relevance: Relevance, specialists: int, text: str) -> int:
     return max(range(specialists), key=lambda one: relevance(str(one), words))
 
 
-def _holdings(shelf: Shelf) -> list[list[Words]]:
-    return [[shelf.words[name] for name in shelf.held_by(one)] for one in range(shelf.specialists)]
+@dataclass(slots=True)
+class _Holding:
+    """How many packets one specialist has, and how many of them have each word."""
+
+    held: int
+    counts: Counter[str]
+
+    @staticmethod
+    def of(packets: Iterable[Words]) -> _Holding:
+        made = _Holding(0, Counter())
+        for words in packets:
+            made.add(words)
+        return made
+
+    def add(self, words: Words) -> None:
+        self.held += 1
+        self.counts.update(words)
 
 
-def _best(words: Words, holdings: list[list[Words]], weight: Any, room: float = math.inf) -> int:
-    open_ones = [number for number, held in enumerate(holdings) if len(held) < room]
-    return max(open_ones, key=lambda number: _score(words, holdings[number], weight))
+def _holdings(shelf: Shelf) -> list[_Holding]:
+    return [_Holding.of(shelf.words[name] for name in shelf.held_by(one)) for one in range(shelf.specialists)]
 
 
-def _score(words: Words, held: list[Words], weight: Any) -> float:
-    whole = math.fsum(weight(word) for word in words)
-    if whole <= 0:
-        return 0.0
-    return math.fsum(weight(word) * sum(word in one for one in held) / len(held) for word in words) / whole
+def _best(words: Words, holdings: list[_Holding], weight: Any, room: float = math.inf) -> int:
+    open_ones = [number for number, one in enumerate(holdings) if one.held < room]
+    return max(open_ones, key=lambda one: likeness(words, holdings[one].counts, holdings[one].held, weight))
 
 
 def _farthest(words: Mapping[str, Words], count: int, weight: Any) -> list[str]:
-    """The packet that weighs most, then always the one whose likeness to its nearest of the chosen is least."""
+    """The packet that weighs most, then always the one whose likeness to its nearest of the chosen is least.
+
+    Of those only that weigh half the median or more: what says next to nothing is like nothing else, and nothing would
+    gather around it."""
 
     def mass(several: Words) -> float:
         return math.fsum(map(weight, several))
 
-    chosen = [max(words, key=lambda name: mass(words[name]))]
-    nearest = dict.fromkeys(words, 0.0)
+    masses = {name: mass(several) for name, several in words.items()}
+    bar = statistics.median(masses.values()) / 2
+    heavier = sorted(words, key=lambda name: -masses[name])
+    heavier = heavier[: max(count, sum(one >= bar for one in masses.values()))]
+    chosen = heavier[:1]
+    nearest = dict.fromkeys(heavier, 0.0)
     while len(chosen) < count:
         last = words[chosen[-1]]
-        for name, several in words.items():
-            whole = mass(several | last)
-            nearest[name] = max(nearest[name], mass(several & last) / whole if whole > 0 else 1.0)
-        chosen.append(min((name for name in words if name not in chosen), key=lambda name: nearest[name]))
+        for name in heavier:
+            both = mass(words[name] & last)
+            whole = masses[name] + masses[chosen[-1]] - both
+            nearest[name] = max(nearest[name], both / whole if whole > 0 else 1.0)
+        chosen.append(min((name for name in heavier if name not in chosen), key=lambda name: nearest[name]))
     return chosen

@@ -4,18 +4,17 @@ Input `model`, which every specialist begins as; `experts`, an earlier output, w
 those whose packets have grown are trained, from what they were, and the others are kept. Output `experts`: shelf.json,
 members/0 to K - 1, packets/K.txt.
 
-Judged on the second half of every held-out document; its first half routes it, and is not scored. In nats per token:
+`added` names a further set whose documents come on top: what `bloomery serve` was given while it ran
+(stages/packets.py). shelf.json holds a digest of what each specialist holds, so that a specialist has grown if its
+digest is another one.
 
-    packets/routed_loss      of the specialist that the router chooses
-    packets/random_loss      of one chosen at random: the mean over all, so without a draw's noise
-    packets/one_loss         of one model tuned on all packets for as many tokens as the specialists together
-    packets/retrieval_loss   of `model` with the train document that holds most of the first half's rare words before it
-                             (plain TF-IDF retrieval; a quarter of the context at most)
-    packets/base_loss        of `model` alone
-    packets/over_random, over_one, over_retrieval    routed minus that, paired by document
+Judged as packet_losses.py says, where the metrics stand too: against random routing, plain TF-IDF retrieval, and one
+model tuned on all packets for as many tokens as the specialists together. K specialists store K times the numbers of
+one, and per token as many are active; which of the two the one model equals is for `one` to say: `active`, it begins
+as `model` does; `stored`, as the input `one`, which has to store what the specialists store together.
 
-K specialists store K times the numbers of the one model; per token as many are active. Refuses fewer packets than
-specialists, fewer steps than one for each, held-out documents without a second half, and `experts` of another number.
+Refuses fewer packets than specialists, fewer steps than one for each, `experts` of another number, and an input `one`
+whose numbers are not within TOLERANCE of theirs.
 """
 
 from __future__ import annotations
@@ -25,33 +24,37 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from bloomery.engine.stage import Cost, StageContext, StageResult, Stopped
-from bloomery.errors import ArtifactError, DataError
-from bloomery.measure import Emitted, Items
+from bloomery.errors import ArtifactError
+from bloomery.measure import Emitted
 from bloomery.stages import training
 from bloomery.stages.settings import Mixture, Training
+from bloomery.systems.harmonic import packet_losses
 
 if TYPE_CHECKING:
-    from bloomery.data.corpus import Document
     from bloomery.data.prepared import Prepared
     from bloomery.data.tokens import TokenFile
     from bloomery.systems.harmonic.packets import Shelf
 
 SHELF = "shelf.json"
-CONTROLS = ("random", "one", "retrieval")
-SHORTEST = 40
-"""Characters of a held-out document, to have two halves."""
+TOLERANCE = 0.05
+"""Of the stored numbers of the one model, where they are to be those of all specialists."""
 
 
 class Settings(Training):
     data: Mixture = Field(default_factory=lambda: {"manuals": 1.0})
     """The documents: one set."""
+    added: str | None = None
+    """A further part, whose documents are packets too: what came while the specialists were serving."""
     specialists: int = Field(default=8, ge=2)
     """Each is trained for an equal share of `tokens`, and the control, one model of all packets, for all of them."""
+    one: Literal["active", "stored"] = "active"
+    """What that control equals: the numbers of one specialist, or those of all of them; then it begins as the input
+    `one`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Settings:
@@ -69,21 +72,20 @@ class Packets:
         return Settings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        loss = Emitted("nats_per_token", "lower")
-        losses = [f"{name}_loss" for name in ("routed", *CONTROLS, "base")]
-        names = (*losses, *(f"over_{name}" for name in CONTROLS))
-        counts = ("packets/specialists", "packets/held", "packets/trained")
-        return {f"packets/{name}": loss for name in names} | dict.fromkeys(counts, Emitted())
+        names = ("specialists", "held", "trained", "stored", "one_stored")
+        return packet_losses.emitted() | {f"packets/{name}": Emitted() for name in names}
 
     def produces(self, config: BaseModel) -> Mapping[str, str]:
         return {"experts": "experts"}
 
     def accepts(self, config: BaseModel) -> Mapping[str, bool]:
-        return {"model": True, "experts": False}
+        assert isinstance(config, Settings)
+        return {"model": True, "experts": False} | ({"one": True} if config.one == "stored" else {})
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
-        return training.parts_read(config)
+        added = () if config.added is None else (config.added if ":" in config.added else f"{config.added}:train",)
+        return (*training.parts_read(config), *added)
 
     def looks_at(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
@@ -100,8 +102,10 @@ class Packets:
         if model is None:
             return Cost(tokens=2 * config.steps * config.batch * config.context)
         one = training_cost(config, model, vocab)
-        disk = (config.specialists + 1) * one.disk_bytes
-        return replace(one, tokens=2 * one.tokens, flops=2 * one.flops, disk_bytes=disk)
+        larger = config.specialists if config.one == "stored" else 1
+        disk = (config.specialists + larger) * one.disk_bytes
+        memory = {name: larger * getattr(one, name) for name in ("weight_bytes", "gradient_bytes", "optimiser_bytes")}
+        return replace(one, tokens=2 * one.tokens, flops=(1 + larger) * one.flops, disk_bytes=disk, **memory)
 
     def twin(
         self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float
@@ -137,7 +141,8 @@ class _Making:
         models.use_threads(ctx.threads)
         prepared = Prepared.open(ctx.data)
         models.check_tokenizer(ctx.inputs["model"].path, prepared.tokenizer)
-        documents = texts_of(prepared, next(iter(config.data)))
+        parts = [next(iter(config.data)), *([] if config.added is None else [config.added])]
+        documents = [document for part in parts for document in texts_of(prepared, part)]
         packets, before = gathered(documents), None
         if "experts" in ctx.inputs:
             before = read_shelf(ctx.inputs["experts"].path)
@@ -146,6 +151,16 @@ class _Making:
                 raise ArtifactError("experts", found, f"{config.specialists}, as the stage's settings say")
         shelf = shelve(packets, config.specialists) if before is None else before.added(packets)
         return _Making(ctx, config, prepared, documents, before, shelf)
+
+    def _one(self) -> Path:
+        """What the control begins as. Raises ArtifactError where it does not store what it has to."""
+        if self.config.one == "active":
+            return self.ctx.inputs["model"].path
+        folder, together = self.ctx.inputs["one"].path, self.config.specialists * stored(self.ctx.inputs["model"].path)
+        if abs(stored(folder) / together - 1) > TOLERANCE:
+            found = f"it stores {stored(folder):,} numbers, and {self.config.specialists} specialists {together:,}"
+            raise ArtifactError("one", found, f"as many within {TOLERANCE:.0%}", "another width of that model")
+        return folder
 
     def make(self) -> StageResult:
         """Every model is trained in a checkpoint of its own, so a killed stage trains none of them again."""
@@ -157,7 +172,7 @@ class _Making:
             else:
                 assert self._start(one).is_dir()
         each = self.config.steps // self.config.specialists
-        self._train("one", None, self.ctx.inputs["model"].path, each * self.config.specialists)
+        self._train("one", None, self._one(), each * self.config.specialists)
         folder = self.ctx.workdir / "experts"
         for one in every:
             source = self.ctx.workdir / f"members/{one}" if one in grown else self._start(one)
@@ -202,74 +217,31 @@ class _Making:
         models.save(ctx.workdir / name, model, settings, precision, self.prepared.tokenizer)
 
     def _part(self, name: str, held: set[str] | None) -> TokenFile:
+        """What is held, as often as it takes to fill a row of the context."""
         from bloomery.data.corpus import Document
         from bloomery.data.tokens import write_token_file
         from bloomery.systems.harmonic.packets import packet_of
 
-        chosen = (Document(one, text) for one, text in self.documents if held is None or packet_of(one) in held)
+        tokenizer = self.prepared.tokenizer
+        chosen = [Document(one, text) for one, text in self.documents if held is None or packet_of(one) in held]
+        tokens = sum(len(tokenizer.encode(one.text)) + 1 for one in chosen)
         file = self.ctx.checkpoint / "parts" / f"{name.replace('/', '-')}.tokens"
-        return write_token_file(file, chosen, self.prepared.tokenizer)
+        return write_token_file(file, chosen * (1 + self.config.context // max(1, tokens)), tokenizer)
 
     def _measure(self, folder: Path, trained: int) -> None:
-        ctx, shelf = self.ctx, self.shelf
-        judged = halves(texts_of(self.prepared, self.config.validation_part), self.config.validation.documents)
-        part = self._judged("plain", judged)
-        models = {str(one): folder / "members" / str(one) for one in range(shelf.specialists)}
-        models |= {"one": ctx.workdir / "one", "base": ctx.inputs["model"].path}
-        losses = {name: self._losses(path, part) for name, path in models.items()}
-        with_context = [_behind(one, self._retrieved(one)) for one in judged]
-        losses["retrieval"] = self._losses(ctx.inputs["model"].path, self._judged("retrieved", with_context))
-        from bloomery.systems.harmonic.packets import route
-
-        relevance = shelf.relevance()
-        chosen = [route(relevance, shelf.specialists, one.text[: one.prompt]) for one in judged]
-        members = [losses[str(one)] for one in range(shelf.specialists)]
-        losses["routed"] = [members[one][at] for at, one in enumerate(chosen)]
-        losses["random"] = [sum(several) / len(several) for several in zip(*members, strict=True)]
-        self._tell(losses, part)
-        for name, value in (("specialists", shelf.specialists), ("held", len(shelf.places)), ("trained", trained)):
+        config, ctx, shelf = self.config, self.ctx, self.shelf
+        judged = packet_losses.halves(texts_of(self.prepared, config.validation_part), config.validation.documents)
+        members = {str(one): folder / "members" / str(one) for one in range(shelf.specialists)}
+        packet_losses.measure(
+            packet_losses.Losses(ctx, self.prepared, judged, config.context), shelf, members, ctx.workdir / "one",
+            ctx.inputs["model"].path, [text for _, text in self.documents],
+        )  # fmt: skip
+        counts = {
+            "specialists": shelf.specialists, "held": len(shelf.places), "trained": trained,
+            "stored": shelf.specialists * stored(members["0"]), "one_stored": stored(ctx.workdir / "one"),
+        }  # fmt: skip
+        for name, value in counts.items():
             ctx.measure(f"packets/{name}", value)
-
-    def _judged(self, name: str, documents: Sequence[Document]) -> TokenFile:
-        from bloomery.data.tokens import write_token_file
-
-        return write_token_file(self.ctx.checkpoint / "parts" / f"{name}.tokens", documents, self.prepared.tokenizer)
-
-    def _losses(self, folder: Path, part: TokenFile) -> list[float]:
-        """Nats of each document's second half."""
-        from bloomery.evaluate.perplexity import perplexity
-        from bloomery.stages import models
-
-        if self.ctx.should_stop():
-            raise Stopped
-        model = models.load_model(folder, device=self.ctx.device)
-        return list(perplexity(model, part, context=self.config.context, device=self.ctx.device).loss_sums)
-
-    def _retrieved(self, document: Document) -> str:
-        """The train document with most of the first half's words, weighted by idf, cut to a quarter of the context."""
-        from bloomery.evaluate.cascade.routing import words_of
-
-        asked = words_of(document.text[: document.prompt])
-        best = max(self.documents, key=lambda one: sum(map(self.shelf.weight, sorted(asked & words_of(one[1])))))
-        tokenizer = self.prepared.tokenizer
-        return tokenizer.decode(tokenizer.encode(best[1])[: self.config.context // 4])
-
-    def _tell(self, losses: Mapping[str, Sequence[float]], part: TokenFile) -> None:
-        from bloomery.engine.intervals import items_interval, paired_interval
-
-        counts = tuple(float(len(part.document(at)) - part.prompts[at]) for at in range(part.documents))
-        total = sum(counts)
-        items = {name: Items(f"packets:{part.digest}", tuple(sums), counts) for name, sums in losses.items()}
-        for name in ("routed", *CONTROLS, "base"):
-            mean, interval = sum(losses[name]) / total, items_interval([items[name]])
-            self.ctx.measure(
-                f"packets/{name}_loss", mean, n=part.documents, interval=interval, unit="nats_per_token",
-                items=items[name],
-            )  # fmt: skip
-        for name in CONTROLS:
-            less = (sum(losses["routed"]) - sum(losses[name])) / total
-            interval = paired_interval([(items["routed"], items[name])], "difference")
-            self.ctx.measure(f"packets/over_{name}", less, n=part.documents, interval=interval, unit="nats_per_token")
 
     def _write(self, folder: Path) -> None:
         from bloomery.engine.artifact import write_atomically
@@ -288,29 +260,13 @@ def texts_of(prepared: Prepared, part: str) -> list[tuple[str, str]]:
     return [(name, tokenizer.decode(file.document(at)[:-1])) for at, name in enumerate(file.names)]
 
 
-def halves(documents: Sequence[tuple[str, str]], limit: int | None) -> list[Document]:
-    """At most `limit` of those that are long enough, evenly spread, the first half as prompt.
+def stored(folder: Path) -> int:
+    """How many numbers the model in a folder stores."""
+    from bloomery.stages import models
+    from bloomery.stages.settings import architecture
 
-    Raises DataError where there is none."""
-    from bloomery.data.corpus import Document
-    from bloomery.evaluate.perplexity import spread
-
-    long = [(name, text) for name, text in documents if len(text) >= SHORTEST]
-    if not long:
-        raise DataError("validation", "no held-out document is long enough", f"{SHORTEST} characters")
-    return [Document(*long[at], prompt=_middle(long[at][1])) for at in spread(len(long), limit)]
-
-
-def _middle(text: str) -> int:
-    """The end of the first half, before white space where there is any."""
-    middle = len(text) // 2
-    space = next((at for at in range(middle, len(text) - 1) if text[at].isspace()), middle)
-    return max(1, space)
-
-
-def _behind(document: Document, text: str) -> Document:
-    before = f"{text}\n\n"
-    return replace(document, text=before + document.text, prompt=len(before) + document.prompt)
+    card = models.card(folder)
+    return architecture(card["model"]).tally(card["vocab"]).stored
 
 
 def read_shelf(folder: Path) -> Shelf:
