@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bloomery.errors import ArtifactError, DataError, PlanError
-from bloomery.evaluate.ngram import NGram
 from bloomery.evaluate.caches import Caches
+from bloomery.evaluate.ngram import NGram
 from bloomery.evaluate.ngram_cache import Cached
 from bloomery.systems.holographic import attractor
 from bloomery.systems.holographic.attractor import Attractor, Settings
