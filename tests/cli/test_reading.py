@@ -40,11 +40,12 @@ def test_every_reading_verb_has_json_that_parses(here: Path, bloomery: Command) 
     assert bloomery("schema").json["properties"]["stages"]
 
 
-def test_budget_in_json_prices_candidate_and_control(here: Path, bloomery: Command) -> None:
+def test_budget_in_json_prices_all_that_is_fitted(here: Path, bloomery: Command) -> None:
     priced = bloomery("budget", "tiny.yaml", "--on", "a100", "--json").json
     assert [(line["stage"], line["who"]) for line in priced["stages"]] == [
         ("pretrain", "candidate"),
         ("pretrain", "control"),
+        ("pretrain", "baseline:bigram"),
     ]
     assert priced["first_walk"]["tokens"] == 2 * (5000 // 128) * 128
     said = bloomery("budget", "tiny.yaml", "--on", "a10")

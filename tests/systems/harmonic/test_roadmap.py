@@ -1,7 +1,7 @@
-"""harmonic/roadmap made small: all five phases from one command, killed twice, with the same ending and one report."""
+"""harmonic/roadmap made small: all five phases from one command, killed twice, and one report."""
 
 import json
-import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -56,45 +56,41 @@ def small_plan(folder: Path) -> Path:
     return file
 
 
-def run(folder: Path, runs: str) -> Any:
-    return process(["run", "roadmap.yaml", "--runs", folder / runs, "--threads", "1"], folder)
-
-
-def ending(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for event in read_events(folder / "harmonic/roadmap/events.jsonl"):
-        if event["event"] == "cell_finished":
-            told[event["stage"], event["attempt"], event["who"], event["seed"]] = event["hashes"]
-        if event["event"] in ("verdict", "decision", "cycle_ended"):
-            told[event["event"], event.get("stage"), event.get("attempt")] = event.get("status", event.get("action"))
-    return told
+def run(folder: Path) -> Any:
+    return process(["run", "roadmap.yaml", "--runs", folder / "runs", "--threads", "1"], folder)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_twice_it_ends_alike_and_reports_five_phases(tmp_path: Path) -> None:
+def test_killed_twice_it_goes_on_and_reports_five_phases(tmp_path: Path) -> None:
     small_plan(tmp_path)
-    said = finished(run(tmp_path, "whole"))
-    assert said.code in (0, 1), said.err
-    expected = ending(tmp_path / "whole")
-    assert {key[1] for key in expected if key[0] == "verdict"} >= {
-        "k0",
-        "pretrain",
-        "tune",
-        "benchmark",
-        "l2",
-        "cascade",
-    }
-    lines = (tmp_path / "whole/harmonic/roadmap/events.jsonl").read_bytes().count(b"\n")
-    cut = tmp_path / "cut/harmonic/roadmap/events.jsonl"
-    for moment in sorted(random.Random(time.time_ns()).sample(range(5, lines - 5), 2)):
-        victim = run(tmp_path, "cut")
-        while victim.poll() is None and (not cut.exists() or cut.read_bytes().count(b"\n") < moment):
-            time.sleep(0.01)
+    file = tmp_path / "runs/harmonic/roadmap/events.jsonl"
+    finished_before: set[str] = set()
+    for stage in ("tune", "l2"):  # killed as soon as this stage has begun
+        victim = run(tmp_path)
+        while victim.poll() is None and not begun(file, stage):
+            time.sleep(0.05)
         victim.kill()
         victim.communicate()
-    said = finished(run(tmp_path, "cut"))
+        finished_before |= {event["stage"] for event in events(file) if event["event"] == "cell_finished"}
+    said = finished(run(tmp_path))
     assert said.code in (0, 1), said.err
-    assert ending(tmp_path / "cut") == expected
-    report = (tmp_path / "cut/harmonic/roadmap/report.md").read_text()
+    cells = [place(event) for event in events(file) if event["event"] == "cell_finished"]
+    assert len(set(cells)) == len(cells), "what had ended was not done again"
+    assert {"k0", "pretrain", "tune"} <= finished_before
+    judged = {event["stage"] for event in events(file) if event["event"] == "verdict"}
+    assert judged >= set(PHASES)
+    report = (file.parent / "report.md").read_text()
     assert [phase for phase in PHASES if phase not in report] == []
+
+
+def events(file: Path) -> list[dict[str, Any]]:
+    return [dict(event) for event in read_events(file)]
+
+
+def begun(file: Path, stage: str) -> bool:
+    return file.exists() and re.search(rf'"stage_started"[^}}]*"stage":"{stage}"', file.read_text()) is not None
+
+
+def place(event: dict[str, Any]) -> tuple[Any, ...]:
+    return event["stage"], event["attempt"], event["who"], event["seed"]

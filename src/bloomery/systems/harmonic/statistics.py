@@ -30,6 +30,8 @@ class StatisticsSettings(Init):
 
 
 class Statistics:
+    of_trained = False
+
     def config_model(self) -> type[BaseModel]:
         return StatisticsSettings
 
