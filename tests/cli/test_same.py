@@ -12,9 +12,9 @@ from support.command import Command, tiny_plan
 
 SPLIT = {"train": "60%", "dev": "20%", "val": "20%"}
 RIVALS = {
-    "small": {"kind": "kneser_ney", "order": 6, "cutoffs": "tuned", "tune_on": "corpus:dev", "bytes": "same"},
-    "cached": {"kind": "kneser_ney", "order": 6, "caches": "same"},
-    "plain": {"kind": "kneser_ney", "order": 6},
+    "small": {"kind": "kneser_ney", "order": 7, "cutoffs": "tuned", "tune_on": "corpus:dev", "bytes": "same"},
+    "cached": {"kind": "kneser_ney", "order": 7, "caches": "same"},
+    "plain": {"kind": "kneser_ney", "order": 7},
 }
 SUITES = {
     "text": {"kind": "perplexity", "data": "corpus:val", "context": 32},
