@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Bytes, Seconds, Tokens
@@ -70,6 +70,15 @@ class Mechanisms(Frozen):
     replay: bool = True
 
 
+def _each_once(timescales: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(timescales)) < len(timescales):
+        raise ValueError("timescales each once")
+    return timescales
+
+
+Timescales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_each_once)]
+
+
 def _several(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
@@ -111,12 +120,24 @@ class Wake(Frozen):
 
 class Consolidate(Wake):
     variant: Literal["attractor", "v4", "prod", "exact_context"] = "attractor"
-    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 7)
+    timescales: Timescales = (1, 2, 3, 5, 7)
     """Orders of n-grams that the attractors count."""
     prototypes: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, BeforeValidator(_several)] = None
     """Of each clustering of the attractors."""
     evaluate_every: Tokens | None = None
     """Tokens between two looks."""
+
+    @model_validator(mode="after")
+    def _attractors_hear(self) -> Consolidate:
+        if self.variant != "attractor":
+            return self
+        if not {1, 2} <= set(self.timescales):
+            raise ValueError("timescales of attractors hold 1 and 2: prototypes are made of them")
+        if self.store.when_full == "stop":
+            raise ValueError("store.when_full: stop is of v4, prod and exact_context; attractors forget")
+        if self.mechanisms != Mechanisms():
+            raise ValueError("mechanisms are of v4 and prod")
+        return self
 
 
 class TheoryRun(Wake):
@@ -124,7 +145,7 @@ class TheoryRun(Wake):
 
     variant: Literal["v4", "prod", "exact_context"] = "v4"
     tokens_as: Literal["own", "random_matrices"] = "own"
-    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3)
+    timescales: Timescales = (1, 2, 3)
     max_attractors: int = Field(default=500_000, ge=1)
     keep_every: int = Field(default=3, ge=1)
     log_every: Tokens = 10_000
@@ -145,7 +166,7 @@ class Theory(Frozen):
     """--noise-std."""
     tokens_as: Literal["own", "random_matrices"] = "own"
     """random_matrices: every context is drawn anew, and REM recombines random ones: the control of what is claimed."""
-    timescales: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3)
+    timescales: Timescales = (1, 2, 3)
     """Of exact_context: the lengths of the histories that it looks up."""
     store: Store = Store()
     max_attractors: int = Field(default=500_000, ge=1)

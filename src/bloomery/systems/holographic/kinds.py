@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from bloomery.engine.artifact import SEAL
 from bloomery.engine.stage import Cost, StageContext, StageResult
@@ -170,6 +170,13 @@ class CalibrateSettings(Frozen):
     """Mix inside the back-off, where the variant has one."""
     documents: int | None = Field(default=None, ge=1)
     """At most this many, evenly spread."""
+
+    @field_validator("data")
+    @classmethod
+    def _was_not_read(cls, part: str) -> str:
+        if part.partition(":")[2] in ("", "train"):
+            raise ValueError("weights are found on a part that nothing else sees, as corpus:tune")
+        return part
 
 
 class Calibrate:
