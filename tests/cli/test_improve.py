@@ -179,3 +179,14 @@ def test_without_a_bound_others_may_use_the_cores_that_we_leave(monkeypatch: pyt
     assert limits(10, 3, "1.5 GiB", 0.5, "cpu") == Limits(10, 3, 3 * 2**29, 0.5, "cpu")
     with pytest.raises(PlanError, match="--memory"):
         limits(10, 3, "much", 0.0, "cpu")
+
+
+def test_a_crash_is_no_failed_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback alone would exit with 1, and the improver would go on for ever."""
+
+    def crashes(folder: Path, how: improving.Limits) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(improving, "_launched", crashes)
+    monkeypatch.setattr(improving, "_die_with_the_improver", lambda: None)
+    assert improving.carry_out(tmp_path, improving.limits(0, 1, "", 0.0, "cpu")) == improving.CRASHED

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bloomery.evaluate.cascade.routing import Relevance, packets_of
 from bloomery.serve.cascade import Cascade
-from bloomery.serve.packets import Inbox
+from bloomery.serve.packets import LARGEST_FILE, Inbox
 from bloomery.serve.source import Model
 from bloomery.stages.feedback import Ledger
 from bloomery.stages.packets import Additions
@@ -138,3 +139,15 @@ def test_what_is_no_packet_is_refused(here: Any, sent: dict[str, Any], status: i
     assert said.status_code == status
     assert said.json()["error"]["message"]
     assert grown(here) == []
+
+
+def test_a_pipe_and_a_file_too_large_are_not_read(tmp_path: Path) -> None:
+    class Shelf:
+        def add(self, name: str, text: str) -> dict[str, Any]:
+            raise AssertionError(name)
+
+    os.mkfifo(tmp_path / "pipe.txt")
+    with (tmp_path / "large.txt").open("wb") as stream:
+        stream.truncate(LARGEST_FILE + 1)
+    inbox = Inbox(tmp_path, cast(Any, Shelf()))
+    assert [inbox.look(), inbox.look()] == [[], []]

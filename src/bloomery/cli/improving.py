@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from bloomery.cli.planning import load_plan, refuse
 from bloomery.cli.reading import find_run
 from bloomery.cli.running import PRELOAD, caught_signals, cores
-from bloomery.errors import ArtifactError, PlanError, Problems
+from bloomery.errors import ArtifactError, BloomeryError, PlanError, Problems
 
 if TYPE_CHECKING:
     from bloomery.engine.events import Event
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from bloomery.plan.cycle import Held
     from bloomery.plan.load import Loaded
 
-OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "out of memory")
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "create a primitive", "start new thread")
 """What torch and the loader say where Python would raise MemoryError."""
+CRASHED = 70
+"""EX_SOFTWARE: a traceback alone would exit with 1, as a gate that fails does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class Child:
 
 
 def carry_out(folder: Path, how: Limits) -> int:
-    """In the child: run, or go on with, the cycle in `folder`. The exit code is that of `bloomery run`."""
+    """In the child: run, or go on with, the cycle in `folder`. The exit code is that of `bloomery run`, or CRASHED."""
     _die_with_the_improver()
     os.setpriority(os.PRIO_PROCESS, 0, max(how.nice, os.getpriority(os.PRIO_PROCESS, 0)))
     if how.memory is not None:
@@ -197,10 +200,13 @@ def carry_out(folder: Path, how: Limits) -> int:
         resource.setrlimit(which, (how.memory, how.memory))
     try:
         return _launched(folder, how)
-    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+    except BloomeryError:
+        raise
+    except Exception as error:
         ours = isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
         if how.memory is None or not ours:
-            raise
+            traceback.print_exc()
+            return CRASHED
         print(f"error: the cycle needs more than --memory {how.memory} ({str(error) or 'no memory'})", file=sys.stderr)
         return 3
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 
 from bloomery.engine.adopting import left_by
 from bloomery.engine.artifact import unseal, write_atomically
-from bloomery.engine.events import Event, EventLog, read_events
+from bloomery.engine.events import FAULTS, Event, EventLog, illegible, read_events
 from bloomery.engine.history import History
 from bloomery.engine.rundir import Lock
 from bloomery.errors import ArtifactError
@@ -114,13 +114,17 @@ def improver_name(run: str) -> str:
     return f"{run.replace('+', '-')}-improve"
 
 
+def _cycle_of(event: Event, where: str) -> Cycle:
+    try:
+        return Cycle(event["cycle"], event["verdict"], event["why"], event["time"])
+    except FAULTS as error:
+        raise illegible(event, where, error) from None
+
+
 def read_record(folder: Path) -> Record:
     events = read_events(folder / LOG)
-    cycles = tuple(
-        Cycle(event["cycle"], event["verdict"], event["why"], event["time"])
-        for event in events
-        if event["event"] == "cycle_judged"
-    )
+    judged = [(event, f"{folder / LOG}:{line}") for line, event in enumerate(events, 1)]
+    cycles = tuple(_cycle_of(*one) for one in judged if one[0]["event"] == "cycle_judged")
     pointer = folder / POINTER
     last = events[-1] if events else None
     if not pointer.exists():

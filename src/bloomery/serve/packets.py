@@ -16,6 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,6 +27,8 @@ from bloomery.serve.source import Refusal, Shelf
 from bloomery.serve.wire import PacketAsked
 
 LOOK_SECONDS = 2.0
+LARGEST_FILE = 4 * 2**20
+"""Bytes, four for each character that a packet may have: nothing larger is read."""
 TEXTS = (".txt", ".md", ".rst")
 
 log = logging.getLogger(__name__)
@@ -48,9 +51,13 @@ class Inbox:
                 continue
             try:
                 stat = file.stat()
+                if not S_ISREG(stat.st_mode):  # reading a pipe would wait for ever
+                    continue
                 now, (before, done) = (stat.st_size, stat.st_mtime_ns), self._seen.get(file, ((-1, -1), False))
                 self._seen[file] = now, done and now == before
                 if now == before and not done:
+                    if stat.st_size > LARGEST_FILE:
+                        raise DataError("text", f"{stat.st_size:,} bytes", f"{LARGEST_FILE:,} at most")
                     told = self.shelf.add(file.name, file.read_text(encoding="utf-8"))
                     self._seen[file] = now, True
                     found += [told] if told["new"] else []
@@ -93,5 +100,8 @@ async def watch(inboxes: Sequence[Inbox]) -> None:
     """Until it is cancelled."""
     while inboxes:
         for inbox in inboxes:
-            await asyncio.to_thread(inbox.look)
+            try:
+                await asyncio.to_thread(inbox.look)
+            except OSError as error:  # a folder that cannot be read now
+                log.warning("%s was not looked at: %s", inbox.folder, error)
         await asyncio.sleep(LOOK_SECONDS)

@@ -88,11 +88,13 @@ class Additions:
         """Route a packet from now on; the same words again change nothing.
 
         Raises DataError for what is no packet, ArtifactError where it cannot be stored: then nothing has changed."""
-        words, one = words_of(text), identity(text)
         if not self._names:
             raise DataError(f"cascade {self._cascade}", "none of its members has packets", "a member with `packets`")
-        if not words or len(text) > LARGEST:
-            raise DataError("text", f"{len(words)} words in {len(text)} characters", f"words, {LARGEST} at most")
+        if len(text) > LARGEST:
+            raise DataError("text", f"{len(text):,} characters", f"{LARGEST:,} at most")
+        words, one = words_of(text), identity(text)
+        if not words:
+            raise DataError("text", f"no words in {len(text):,} characters", "words")
         with self._one_at_a_time:
             if (place := self._places.get(one)) is not None:
                 return {"id": one, "name": name, "member": place, "new": False}
