@@ -312,7 +312,7 @@ def test_what_leaves_the_group_is_killed_all_the_same() -> None:
     if not isolation().processes and os.getuid() == 0:
         pytest.skip("root without a process namespace may leave children behind")
     name = f"left{os.getpid()}"
-    thread = threading.Thread(target=judged, args=(LEAVES.format(name=name),), kwargs={"timeout": 2})
+    thread = threading.Thread(target=judged, args=(LEAVES.format(name=name),), kwargs={"timeout": 6})
     thread.start()
     most = 0
     while thread.is_alive():
