@@ -114,6 +114,7 @@ def test_it_predicts_a_distribution_and_says_the_same_in_three_ways(
         np.testing.assert_allclose(stream.probabilities(), every[place].exp(), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [*THEORIES, ATTRACTOR], ids=str)
 def test_stopped_anywhere_and_begun_again_it_ends_with_the_same_bytes(
     changes: dict[str, Any], data: Prepared, tmp_path: Path
