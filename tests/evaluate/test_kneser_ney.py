@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.errors import ArtifactError, DataError, PlanError
-from bloomery.evaluate.caches import MADE_UP_TOKENS, _weights, shares_of
+from bloomery.evaluate.caches import MADE_UP_TOKENS, mixture_weights, shares_of
 from bloomery.evaluate.ngram import FILE, NGram
 from bloomery.evaluate.ngram_cache import Cached, open_table
 from bloomery.evaluate.ngram_counts import Counts, group, without_rare
@@ -159,13 +159,13 @@ def test_weights_are_the_best_that_the_prior_allows() -> None:
         made_up = (MADE_UP_TOKENS * prior)[present] @ np.log(weights[present])
         return float(np.log(parts @ weights).sum() + made_up)
 
-    best = _weights(parts, present)
+    best = mixture_weights(parts, present)
     assert best[2] == 0
     assert best.sum() == pytest.approx(1, abs=1e-15)
     for _ in range(500):
         other = best * np.exp(random.normal(0, random.choice([0.01, 0.1, 1.0]), 4))
         assert posterior(other / other.sum()) < posterior(best) + 1e-5
-    assert _weights(parts[:0], present) == pytest.approx(prior)
+    assert mixture_weights(parts[:0], present) == pytest.approx(prior)
 
 
 def test_saved_and_loaded_it_is_the_same(cached: Cached, tmp_path: Path) -> None:

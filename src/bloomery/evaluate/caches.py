@@ -63,7 +63,7 @@ class Caches:
         parts = np.column_stack((every, np.concatenate([one for one, _ in pairs]).reshape(len(every), -1)))
         buckets = _bucket(np.concatenate([one for _, one in pairs]), longest)
         present = presents(len(windows), longest)
-        weights = np.stack([_weights(parts[buckets == number], one) for number, one in enumerate(present)])
+        weights = np.stack([mixture_weights(parts[buckets == number], one) for number, one in enumerate(present)])
         return Caches(tuple(windows), longest, weights)
 
     def mixed(self, own: Reals, tokens: Integers, vocab: int) -> Reals:
@@ -204,17 +204,24 @@ def presents(windows: int, longest: int) -> NDArray[np.bool_]:
     return np.column_stack((np.ones(len(buckets), dtype=np.bool_), caches.reshape(len(buckets), -1)))
 
 
-def _weights(parts: Float[np.ndarray, "n c"], present: NDArray[np.bool_]) -> Float[np.ndarray, " c"]:
-    """EM for the weights of a mixture of fixed distributions, with MADE_UP_TOKENS as the prior's."""
-    caches = present.sum() - 1
-    start = np.where(present, 0.5 / max(1, caches), 0.0)
-    start[0] = 0.5 if caches else 1.0
+def mixture_weights(
+    parts: Float[np.ndarray, "n c"],
+    present: NDArray[np.bool_],
+    *,
+    rounds: int = ROUNDS,
+    close_enough: float = CLOSE_ENOUGH,
+) -> Float[np.ndarray, " c"]:
+    """EM for the weights of a mixture of fixed distributions, with MADE_UP_TOKENS as the prior's: half of them for the
+    first, the rest shared by the others that are present."""
+    others = present.sum() - 1
+    start = np.where(present, 0.5 / max(1, others), 0.0)
+    start[0] = 0.5 if others else 1.0
     weights = start
-    for _ in range(ROUNDS if caches and len(parts) else 0):
+    for _ in range(rounds if others and len(parts) else 0):
         shares = parts * weights
         shares /= shares.sum(-1, keepdims=True)
         newer = (shares.sum(0) + MADE_UP_TOKENS * start) / (len(parts) + MADE_UP_TOKENS)
-        done = np.abs(newer - weights).max() < CLOSE_ENOUGH
+        done = np.abs(newer - weights).max() < close_enough
         weights = newer
         if done:
             break

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bloomery.model.interface import LanguageModel, Rows, Scorer, State, Stream, Streaming
@@ -144,6 +145,17 @@ class Streamed:
     def drop(self, row: int) -> None:
         self._texts[row] = self._texts[-1]
         self._texts.pop()
+
+
+def read_through(scorer: Streaming, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+    """Natural-log probability of every next token after each prefix, in float64, by a reader for each row."""
+    out = np.empty((*tokens.shape, scorer.vocab))
+    for number, row in enumerate(tokens.tolist()):
+        text = scorer.stream()
+        for position, token in enumerate(row):
+            text.push(token)
+            out[number, position] = text.probabilities()
+    return torch.from_numpy(np.log(out)).to(tokens.device)
 
 
 def _logits(text: Stream) -> Float[Tensor, " v"]:

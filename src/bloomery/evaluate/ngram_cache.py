@@ -10,25 +10,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bloomery.errors import ArtifactError
 from bloomery.evaluate.caches import LONGEST_HISTORY, WINDOWS, Caches, presents
+from bloomery.evaluate.decoding import read_through
 from bloomery.evaluate.ngram import NGram, Reals
 from bloomery.evaluate.ngram_counts import Integers
 from bloomery.evaluate.ngram_files import FILE, read_arrays, write_arrays
 from bloomery.measure import Group, Tally
-
-
-class TableStream(Protocol):
-    """Reads a text token by token."""
-
-    def push(self, token: int) -> None: ...
-
-    def probabilities(self) -> Reals: ...
+from bloomery.model.interface import Stream as Reader
 
 
 class Table(Protocol):
@@ -39,7 +32,7 @@ class Table(Protocol):
 
     def document_probabilities(self, tokens: Integers) -> Reals: ...
 
-    def stream(self) -> TableStream: ...
+    def stream(self) -> Reader: ...
 
     def tally(self) -> Tally: ...
 
@@ -72,13 +65,7 @@ class Cached:
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
-        out = np.empty((*tokens.shape, self.vocab))
-        for number, row in enumerate(tokens.tolist()):
-            stream = self.stream()
-            for position, token in enumerate(row):
-                stream.push(token)
-                out[number, position] = stream.probabilities()
-        return torch.from_numpy(np.log(out)).to(tokens.device)
+        return read_through(self, tokens)
 
     def stream(self) -> Stream:
         """A reader for one token after another."""

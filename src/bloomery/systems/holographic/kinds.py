@@ -10,8 +10,9 @@ place. A network that comes to `calibrate` leaves it as it came: it has no mixtu
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -23,6 +24,9 @@ from bloomery.plan.schema import Frozen
 from bloomery.stages import training
 from bloomery.systems.holographic.config import Consolidate as ConsolidateSettings
 from bloomery.systems.holographic.config import TheoryRun, Wake
+
+if TYPE_CHECKING:
+    from bloomery.systems.holographic.waking import Cadence
 
 LAYERS, HEADS, RATIO = 4, 4, 128
 """Of the control's template, whose width is solved for; RATIO: the width that it bends from."""
@@ -40,7 +44,7 @@ MEMORY = (
 )  # fmt: skip
 
 
-class _Waking:
+class _Waking(ABC):
     """What both kinds share. `settings`: their own."""
 
     settings: type[Wake]
@@ -111,8 +115,9 @@ class _Waking:
         assert isinstance(config, Wake)
         return tokens_read(ctx, config)
 
-    def _cadence(self, config: Wake) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _cadence(self, config: Wake) -> Cadence:
+        """When it sleeps, and when it is looked at."""
 
     def run(self, ctx: StageContext, config: BaseModel) -> StageResult:
         from bloomery.stages import models
@@ -131,7 +136,7 @@ class Consolidate(_Waking):
 
     settings = ConsolidateSettings
 
-    def _cadence(self, config: Wake) -> Any:
+    def _cadence(self, config: Wake) -> Cadence:
         from bloomery.systems.holographic.waking import Cadence
 
         assert isinstance(config, ConsolidateSettings)
@@ -143,7 +148,7 @@ class Theory(_Waking):
 
     settings = TheoryRun
 
-    def _cadence(self, config: Wake) -> Any:
+    def _cadence(self, config: Wake) -> Cadence:
         from bloomery.systems.holographic.waking import Cadence
 
         assert isinstance(config, TheoryRun)

@@ -25,7 +25,7 @@ from bloomery.systems.holographic.attractors import Reals, Step
 
 BUCKETS = 14
 MADE_UP_TOKENS = 10.0
-"""As evaluate.ngram_cache has it: half of them the base's, the rest shared by the others."""
+"""As evaluate.caches has it: half of them the base's, the rest shared by the others."""
 ROUNDS, CLOSE_ENOUGH = 60, 1e-3
 """Rounds stop where the loss falls by less than CLOSE_ENOUGH percent."""
 

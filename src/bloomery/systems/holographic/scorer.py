@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bloomery.errors import ArtifactError, DataError
+from bloomery.evaluate.decoding import read_through
 from bloomery.evaluate.ngram_cache import Cached, cached_from
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
@@ -98,13 +98,7 @@ class AttractorScorer:
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
-        out = np.empty((*tokens.shape, self.vocab))
-        for number, row in enumerate(tokens.tolist()):
-            stream = self.stream()
-            for position, token in enumerate(row):
-                stream.push(token)
-                out[number, position] = stream.probabilities()
-        return torch.from_numpy(np.log(out)).to(tokens.device)
+        return read_through(self, tokens)
 
     def stream(self) -> Stream:
         """A reader for one token after another."""

@@ -22,12 +22,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bloomery.evaluate.caches import mixture_weights
 from bloomery.measure import Tally
 from bloomery.systems.holographic.recall import Votes
 
 ROUNDS, CLOSE_ENOUGH = 100, 1e-6
-MADE_UP = 10.0
-"""Observations before any: half of them the unigram's, the rest shared by the parts."""
 
 
 class Parts(Protocol):
@@ -120,17 +119,6 @@ def shared(
 
 
 def weights_of(shares: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
-    """Weights of the mixture, by EM, with MADE_UP observations as the prior's."""
-    parts = shares.shape[1] - 1
-    start = np.full(parts + 1, 0.5 / max(1, parts))
-    start[0] = 0.5 if parts else 1.0
-    weights = start
-    for _ in range(ROUNDS if len(shares) else 0):
-        each = shares * weights
-        each /= each.sum(-1, keepdims=True)
-        newer = (each.sum(0) + MADE_UP * start) / (len(shares) + MADE_UP)
-        done = np.abs(newer - weights).max() < CLOSE_ENOUGH
-        weights = newer
-        if done:
-            break
-    return weights / weights.sum()
+    """Weights of the mixture, by EM; made-up observations, half of them the unigram's, hold it where it saw little."""
+    every = np.ones(shares.shape[1], dtype=np.bool_)
+    return mixture_weights(shares, every, rounds=ROUNDS, close_enough=CLOSE_ENOUGH)
