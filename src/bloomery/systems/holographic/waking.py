@@ -160,7 +160,9 @@ class _Day:
             raise ArtifactError(str(file), f"damaged ({error!r})", hint="delete this folder and run again") from None
         if signature != json.loads(json.dumps(self._signature)):
             raise ArtifactError(str(file), "of other settings or data", "those it was saved with", "run from the start")
-        return self.kind.open(self.ctx.checkpoint / folder), position
+        memory = self.kind.open(self.ctx.checkpoint / folder)
+        self.ctx.note("note", text=f"goes on from step {position}")
+        return memory, position
 
     def save(self, memory: Predicting, position: int) -> None:
         """A new folder, then the word that it is there, then the old one goes: whole at any moment."""
