@@ -67,13 +67,14 @@ class Measurement:
         if self.unit:
             out["unit"] = self.unit
         if self.items is not None:
-            out["items"] = {
+            items: dict[str, Any] = {
                 "key": self.items.key,
                 "sums": [_number(value) for value in self.items.sums],
                 "weights": [_number(value) for value in self.items.weights],
             }
             if self.items.exponential:
-                out["items"]["exponential"] = True
+                items["exponential"] = True
+            out["items"] = items
         return out
 
     @staticmethod
