@@ -206,7 +206,7 @@ class _Look:
         items, count = result.items(), len(result.loss_sums)
         at: dict[str, Any] = {"step": position, "tokens": position, "share": position / end}
         ctx.measure("val/loss", result.loss, n=count, unit="nats_per_token", items=items, **at)
-        ctx.measure("val/perplexity", result.perplexity, n=count, **at)
+        ctx.measure("val/perplexity", result.perplexity, n=count, items=result.items_of_perplexity(), **at)
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at)
         told = memory.measures()
         for name, value in (told if OWN in told else {**self.seen(memory, position), **told}).items():
