@@ -74,6 +74,8 @@ class Measurement:
                 "weights": [_number(value) for value in self.items.weights],
                 **exponential,
             }
+            if self.items.exponential:
+                out["items"]["exponential"] = True
         return out
 
     @staticmethod

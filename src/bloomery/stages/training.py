@@ -254,7 +254,8 @@ def batches(ctx: StageContext, reading: Reading) -> Served:
     from bloomery.stages.material import Material
     from bloomery.stages.tuning import Served
 
-    return Served(Material(ctx, reading.data, reading.formats), reading, ctx.seed)
+    assert ctx.data is not None
+    return Served(Material(ctx.data, ctx.inputs, reading.data, reading.formats), reading, ctx.seed)
 
 
 def fit_config(ctx: StageContext, config: Training, start: Start | None = None) -> FitConfig:
