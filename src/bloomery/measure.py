@@ -67,14 +67,15 @@ class Measurement:
         if self.unit:
             out["unit"] = self.unit
         if self.items is not None:
-            items: dict[str, Any] = {
+            exponential = {"exponential": True} if self.items.exponential else {}
+            out["items"] = {
                 "key": self.items.key,
                 "sums": [_number(value) for value in self.items.sums],
                 "weights": [_number(value) for value in self.items.weights],
+                **exponential,
             }
             if self.items.exponential:
-                items["exponential"] = True
-            out["items"] = items
+                out["items"]["exponential"] = True
         return out
 
     @staticmethod
