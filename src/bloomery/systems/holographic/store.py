@@ -40,7 +40,8 @@ FUNCTIONS = {
     "store_count": (None, _P, _U, _P, _P, _P, _L, _P, _U, _P, _L, _P),
     "store_move": (None, _P, _U, _P, _U),
     "store_place": (None, _P, _U, _P, _L),
-    "store_step": (None, _P, _P, _L, *[_P] * 7, _L, *[_P] * 3),
+    "store_index": (None, _P, _U, _P, _P, _L, _P, _U, _P, _P, _P, _L),
+    "store_step": (None, _P, _U, _P, _U, _P, _P, _P, _L, _L, _P, _P, _P),
 }
 _SPREAD = np.uint64(0x9FB21C651E98DF25)
 _HALF = np.uint64(32)
