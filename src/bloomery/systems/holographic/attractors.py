@@ -95,18 +95,17 @@ class Rung:
         targets: Int[np.ndarray, " n"],
         reach: Int[np.ndarray, " n"],
         needed: int,
+        by: ctypes.CDLL | None,
     ) -> Step:
-        """Where the history is shorter than needed it knows nothing."""
+        """Where the history is shorter than needed it knows nothing. by: the C side, if there is one."""
         size = len(contexts)
         if not len(self.contexts):
             nothing = np.zeros(size)
             return Step(nothing, nothing + 1, nothing.astype(np.int64))
-        if (found := library()) is not None:
-            contexts = np.ascontiguousarray(contexts)
-            targets, reach = (np.ascontiguousarray(one, dtype=np.int64) for one in (targets, reach))
+        if by is not None:
             step = Step(np.empty(size), np.empty(size), np.empty(size, dtype=np.int64))
-            entries, known = self._indexed(found)
-            found.store_step(
+            entries, known = self._indexed(by)
+            by.store_step(
                 entries.ctypes.data, len(entries), known.ctypes.data, len(known), contexts.ctypes.data,
                 targets.ctypes.data, reach.ctypes.data, needed, size, *(one.ctypes.data for one in step),
             )  # fmt: skip
@@ -149,8 +148,10 @@ class Attractors:
         reach: Int[np.ndarray, " n"],
     ) -> Iterator[Step]:
         """Of each rung; one that needs more history than there is knows nothing."""
+        by = library()
+        targets, reach = (np.ascontiguousarray(one, dtype=np.int64) for one in (targets, reach))
         for rung, features, hashes in zip(self.rungs, self.ladder.rungs, contexts, strict=True):
-            yield rung.step(hashes, targets, reach, longest(features))
+            yield rung.step(np.ascontiguousarray(hashes), targets, reach, longest(features), by)
 
     def probabilities(
         self,
