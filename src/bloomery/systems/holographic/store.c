@@ -73,6 +73,53 @@ void store_move(const place_t *places, uint64_t capacity, place_t *into, uint64_
             *SEEK(into, room, places[i].key) = places[i];
 }
 
+/* What a table holds, and the keys of it once more. */
+void store_held(const place_t *places, uint64_t capacity, place_t *held, uint64_t *keys)
+{
+    for (uint64_t i = 0; i < capacity; i++)
+        if (places[i].key) {
+            *held++ = places[i];
+            *keys++ = places[i].key;
+        }
+}
+
+void store_ordered(const place_t *held, const int64_t *order, int64_t count, uint64_t *keys, int64_t *raw,
+                   int64_t *adjusted)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (i + AHEAD < count)
+            __builtin_prefetch(held + order[i + AHEAD]);
+        const place_t *item = held + order[i];
+        keys[i] = item->key, raw[i] = item->raw, adjusted[i] = item->adjusted;
+    }
+}
+
+/* store.without_rare. Returns how many records are left; `dropped` is raised by how many keys are not. */
+int64_t store_common(const uint64_t *keys, const int64_t *raw, const int64_t *adjusted, int64_t count, int64_t most,
+                     uint64_t rest, uint64_t *kept, int64_t *kept_raw, int64_t *kept_adjusted, int64_t *dropped)
+{
+    int64_t size = 0;
+    for (int64_t i = 0; i < count;) {
+        const uint64_t context = keys[i] & ~rest;
+        const int64_t before = size;
+        int64_t mass = 0;
+        for (; i < count && (keys[i] & ~rest) == context; i++) {
+            if (raw[i] <= most) {
+                mass += adjusted[i] > 0 ? adjusted[i] : raw[i];
+                *dropped += raw[i] > 0;
+            } else {
+                kept[size] = keys[i], kept_raw[size] = raw[i], kept_adjusted[size] = adjusted[i];
+                size++;
+            }
+        }
+        if (size > before && mass > 0) {
+            kept[size] = context | rest, kept_raw[size] = 0, kept_adjusted[size] = mass;
+            size++;
+        }
+    }
+    return size;
+}
+
 void store_place(place_t *places, uint64_t capacity, const place_t *items, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
