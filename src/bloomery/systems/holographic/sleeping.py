@@ -124,10 +124,13 @@ class Sleeper:
         self.waiting = self.waiting.with_more(fresh.of(order[:free]))
         numbers = self.seen + order[free:]
         places = np.floor(uniform(fresh.positions[free:], self.seed) * (numbers + 1)).astype(np.int64)
-        for new, place in zip((order[free:])[places < room_for], places[places < room_for], strict=True):
-            at = int(place)
-            self.waiting.states[at], self.waiting.signatures[at] = fresh.states[new], fresh.signatures[new]
-            self.waiting.targets[at], self.waiting.positions[at] = fresh.targets[new], fresh.positions[new]
+        taken = np.flatnonzero(places < room_for)
+        # Of several that are drawn to one place the last has it.
+        at, last = np.unique(places[taken][::-1], return_index=True)
+        new = order[free:][taken][len(taken) - 1 - last]
+        where, which = torch.from_numpy(at), torch.from_numpy(new)
+        self.waiting.states[where], self.waiting.signatures[where] = fresh.states[which], fresh.signatures[which]
+        self.waiting.targets[at], self.waiting.positions[at] = fresh.targets[new], fresh.positions[new]
         self.seen += len(fresh)
 
     def votes(self, states: Float[Tensor, "t n"], first: int) -> Votes:
