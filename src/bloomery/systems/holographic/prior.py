@@ -74,11 +74,15 @@ def decayed(states: Float[Tensor, "b n"], attractors: Float[Tensor, "b n"], ridg
     return torch.linalg.solve(gram, w.mT @ (attractors * weights)).mT
 
 
-def decoded(attractor: Float[Tensor, " n"], embeddings: Float[Tensor, "v n"]) -> Float[Tensor, " v"]:
-    """A score for every token."""
+def decoded(
+    attractor: Float[Tensor, " n"], embeddings: Float[Tensor, "v n"], *, penalty: bool = True
+) -> Float[Tensor, " v"]:
+    """A score for every token. penalty False: of similarity alone."""
     overlap = embeddings @ attractor
     spread = overlap.max() - overlap.min()
     scores = (overlap - overlap.min()) / torch.where(spread > 0, spread, torch.ones_like(spread))
+    if not penalty:
+        return scores
     turning = (enstrophy(embeddings) - enstrophy(attractor)).abs()
     seen = (witness(embeddings) - witness(attractor)).abs().sum(-1)
     weight = max(GOLDEN**-2, min(1.0, 10 * float(enstrophy(attractor)))) / GOLDEN
