@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bloomery.systems.holographic.prior import Prototypes, distributed
+from bloomery.systems.holographic.prior import weighed
 from bloomery.systems.holographic.sleeping import ROWS_AT_ONCE, Sleeper
 
 
@@ -30,7 +30,6 @@ def answered(sleeper: Sleeper, states: Float[Tensor, "t n"]) -> tuple[Int[np.nda
     own = sleeper.attractors
     if not len(own):
         return np.full(len(states), -1, dtype=np.int64), np.zeros(len(states))
-    nothing = torch.zeros((len(own), 1), dtype=torch.float64)
-    asked = Prototypes(own.states, nothing, torch.from_numpy(own.support))
-    margins = [distributed(part, asked).confidence for part in states.split(ROWS_AT_ONCE)]
+    support = torch.from_numpy(own.support)
+    margins = [weighed(part, own.states, support).confidence for part in states.split(ROWS_AT_ONCE)]
     return sleeper.votes(states, 0).best(len(states)), torch.cat(margins).numpy()
