@@ -32,6 +32,8 @@ class Items:
     key: str
     sums: tuple[float, ...]
     weights: tuple[float, ...]
+    exponential: bool = False
+    """The value is exp of that mean: a perplexity, of a loss's items."""
 
     def __post_init__(self) -> None:
         if len(self.sums) != len(self.weights):
@@ -70,6 +72,8 @@ class Measurement:
                 "sums": [_number(value) for value in self.items.sums],
                 "weights": [_number(value) for value in self.items.weights],
             }
+            if self.items.exponential:
+                out["items"]["exponential"] = True
         return out
 
     @staticmethod
@@ -85,10 +89,13 @@ class Measurement:
             who=data.get("who", "candidate"),
             step=data.get("step"),
             tokens=data.get("tokens"),
-            items=Items(items["key"], tuple(float(v) for v in items["sums"]), tuple(float(v) for v in items["weights"]))
-            if items
-            else None,
+            items=_items(items) if items else None,
         )
+
+
+def _items(data: Mapping[str, Any]) -> Items:
+    sums, weights = (tuple(float(value) for value in data[name]) for name in ("sums", "weights"))
+    return Items(data["key"], sums, weights, bool(data.get("exponential", False)))
 
 
 def _number(value: float) -> float | str:

@@ -97,13 +97,10 @@ class Counting:
         own = own[first:]
         tables = self.tables[ladder.name]
         for number, (features, context) in enumerate(zip(ladder.rungs, hashes, strict=True)):
-            there = slice(None) if (own >= longest(features)).all() else own >= longest(features)
-            keys = (context[first:] | targets)[there]
-            self._reserve(tables[number], len(keys))
-            fresh = tables[number].add(keys)
-            self.readings += len(keys)
-            if number:
-                tables[number - 1].bump((hashes[number - 1][first:] | targets)[there], fresh)
+            needed = longest(features)
+            self._reserve(tables[number], int((own >= needed).sum()))
+            below = (tables[number - 1], hashes[number - 1][first:]) if number else None
+            self.readings += tables[number].count(context[first:], targets, own, needed, below)
 
     def _reserve(self, table: Table, more: int) -> None:
         size = table.needs(more)

@@ -26,34 +26,50 @@ static inline uint64_t seek(const place_t *places, uint64_t capacity, uint64_t k
     return at;
 }
 
-/* Count each key once more; fresh[i]: it was not there. Returns how many were not. */
-int64_t store_add(place_t *places, uint64_t capacity, const uint64_t *keys, int64_t count, uint8_t *fresh)
+/* Count the key of each (context, target) whose history is long enough. One that was not there is one more longer context
+   of its key in the table below, if there is a table below. made: how many were counted, how many were not there. */
+void store_count(place_t *places, uint64_t capacity, const uint64_t *contexts, const uint64_t *targets,
+                 const int64_t *reach, int64_t needed, place_t *below, uint64_t below_capacity,
+                 const uint64_t *below_contexts, int64_t count, int64_t *made)
 {
-    int64_t made = 0;
-    for (int64_t i = 0; i < count; i++) {
-        if (i + AHEAD < count)
-            __builtin_prefetch(places + first(keys[i + AHEAD], capacity), 1);
-        place_t *place = places + seek(places, capacity, keys[i]);
-        fresh[i] = place->key == 0;
-        made += fresh[i];
-        place->key = keys[i];
-        place->raw++;
-    }
-    return made;
-}
-
-/* One more different context before each key that is marked. */
-void store_bump(place_t *places, uint64_t capacity, const uint64_t *keys, const uint8_t *marked, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        if (i + AHEAD < count && marked[i + AHEAD])
-            __builtin_prefetch(places + first(keys[i + AHEAD], capacity), 1);
-        if (marked[i]) {
-            place_t *place = places + seek(places, capacity, keys[i]);
+    enum { BLOCK = 32 };
+    int64_t fresh[BLOCK];
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        const int64_t stop = begin + BLOCK < count ? begin + BLOCK : count;
+        const int64_t ahead = stop + BLOCK < count ? stop + BLOCK : count;
+        for (int64_t i = stop; i < ahead; i++)
+            __builtin_prefetch(places + first(contexts[i] | targets[i], capacity), 1);
+        int64_t size = 0;
+        for (int64_t i = begin; i < stop; i++) {
+            if (reach[i] < needed)
+                continue;
+            const uint64_t key = contexts[i] | targets[i];
+            place_t *place = places + seek(places, capacity, key);
+            made[0]++;
+            place->raw++;
+            if (!place->key) {
+                place->key = key;
+                fresh[size++] = i;
+                if (below)
+                    __builtin_prefetch(below + first(below_contexts[i] | targets[i], below_capacity), 1);
+            }
+        }
+        made[1] += size;
+        for (int64_t i = 0; below && i < size; i++) {
+            const uint64_t key = below_contexts[fresh[i]] | targets[fresh[i]];
+            place_t *place = below + seek(below, below_capacity, key);
             if (place->key)
                 place->adjusted++;
         }
     }
+}
+
+/* All of a table into another, empty one. In the order of their places, which keys keep: both are gone through once. */
+void store_move(const place_t *places, uint64_t capacity, place_t *into, uint64_t room)
+{
+    for (uint64_t i = 0; i < capacity; i++)
+        if (places[i].key)
+            into[seek(into, room, places[i].key)] = places[i];
 }
 
 void store_place(place_t *places, uint64_t capacity, const place_t *items, int64_t count)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt64
+from jaxtyping import Int, UInt64
 from numpy.typing import NDArray
 
 from bloomery.model import native
@@ -37,8 +37,8 @@ WIDE = 255
 SOURCE = Path(__file__).parent / "store.c"
 _P, _U, _L = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64
 FUNCTIONS = {
-    "store_add": (_L, _P, _U, _P, _L, _P),
-    "store_bump": (None, _P, _U, _P, _P, _L),
+    "store_count": (None, _P, _U, _P, _P, _P, _L, _P, _U, _P, _L, _P),
+    "store_move": (None, _P, _U, _P, _U),
     "store_place": (None, _P, _U, _P, _L),
     "store_step": (None, _P, _P, _L, *[_P] * 7, _L, *[_P] * 3),
 }
@@ -92,8 +92,13 @@ class Table:
 
     def resize(self, size: int) -> None:
         """size: in bytes, as `needs` says."""
-        items = self._places[self._places["key"] != 0]
-        self._fill(items, size // PLACE.itemsize)
+        old, capacity = self._places, size // PLACE.itemsize
+        if (found := library()) is None:
+            self._fill(old[old["key"] != 0], capacity)
+            return
+        assert self.used < capacity
+        self._places = self._laid_out(capacity)
+        found.store_move(old.ctypes.data, len(old), self._places.ctypes.data, capacity)
 
     def _fill(self, items: NDArray[np.void], capacity: int) -> None:
         assert len(items) < capacity
@@ -105,32 +110,46 @@ class Table:
         else:
             self._places[self._claimed(np.ascontiguousarray(items["key"]))] = items
 
-    def add(self, keys: Keys) -> UInt8[np.ndarray, " n"]:
-        """Count each; 1 where it was not there before."""
-        assert self.used + len(keys) <= len(self._places)
-        keys, fresh = np.ascontiguousarray(keys), np.zeros(len(keys), dtype=np.uint8)
+    def count(
+        self,
+        contexts: Keys,
+        targets: UInt64[np.ndarray, " n"],
+        reach: Int[np.ndarray, " n"],
+        needed: int,
+        below: tuple[Table, Keys] | None,
+    ) -> int:
+        """Count each (context, target) whose history reaches back far enough; how many those are. Each that was not
+        there is a different longer context for its key in the table below, where that is (and its contexts there)."""
         if (found := library()) is not None:
-            self.used += found.store_add(
-                self._places.ctypes.data, len(self._places), keys.ctypes.data, len(keys), fresh.ctypes.data
-            )
-            return fresh
+            contexts, targets, reach = (np.ascontiguousarray(each) for each in (contexts, targets, reach))
+            made = np.zeros(2, dtype=np.int64)
+            under = None if below is None else np.ascontiguousarray(below[1])
+            found.store_count(
+                self._places.ctypes.data, len(self._places), contexts.ctypes.data, targets.ctypes.data,
+                reach.ctypes.data, needed, None if below is None else below[0]._places.ctypes.data,
+                0 if below is None else len(below[0]._places), None if under is None else under.ctypes.data,
+                len(contexts), made.ctypes.data,
+            )  # fmt: skip
+            self.used += int(made[1])
+            return int(made[0])
+        there = reach >= needed
+        keys = (contexts | targets)[there]
+        fresh = self._add(keys)
+        if below is not None:
+            below[0]._bump((below[1] | targets)[there][fresh])
+        return len(keys)
+
+    def _add(self, keys: Keys) -> Int[np.ndarray, " m"]:
+        """Count each; where those are that were not there."""
         different, first, times = np.unique(keys, return_index=True, return_counts=True)
         there = self._places["key"][self._sought(different)] == different
-        places = self._claimed(different)
-        self._places["raw"][places] += times.astype(np.uint32)
-        fresh[first[~there]] = 1
+        self._places["raw"][self._claimed(different)] += times.astype(np.uint32)
         self.used += int((~there).sum())
-        return fresh
+        return first[~there]
 
-    def bump(self, keys: Keys, marked: UInt8[np.ndarray, " n"]) -> None:
-        """A different longer context for each marked key that is there."""
-        keys = np.ascontiguousarray(keys)
-        if (found := library()) is not None:
-            found.store_bump(
-                self._places.ctypes.data, len(self._places), keys.ctypes.data, marked.ctypes.data, len(keys)
-            )
-            return
-        wanted, times = np.unique(keys[marked != 0], return_counts=True)
+    def _bump(self, keys: Keys) -> None:
+        """A different longer context for each that is there."""
+        wanted, times = np.unique(keys, return_counts=True)
         places = self._sought(wanted)
         there = self._places["key"][places] == wanted
         self._places["adjusted"][places[there]] += times[there].astype(np.uint32)
