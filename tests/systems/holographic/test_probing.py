@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from bloomery.model.interface import Answering, Featuring
+from bloomery.systems.holographic import mechanisms
+from bloomery.systems.holographic.algebra import grace
 from bloomery.systems.holographic.config import Theory
 from bloomery.systems.holographic.contexts import enstrophy, witness
 from bloomery.systems.holographic.decoding import Decoded
@@ -108,3 +110,28 @@ def test_the_two_decodings_differ_and_are_kept_with_the_memory(tmp_path: Path) -
     for token in history[0].tolist():
         stream.push(token)
     assert stream.probabilities() == pytest.approx(again.logprobs(history)[0, -1].exp().numpy())
+
+
+def test_the_likest_pairs_merge_first_however_many_rows_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against all pairs in a loop."""
+    generator = torch.Generator().manual_seed(0)
+    ground = torch.randn(7, 8, generator=generator, dtype=torch.float64)
+    states = ground[torch.randint(7, (40,), generator=generator)]
+    states = states + 0.1 * torch.randn(40, 8, generator=generator, dtype=torch.float64)
+    support = [float(number % 5 + 1) for number in range(40)]
+    pairs = sorted(
+        (-float(torch.cosine_similarity(states[one], states[two], dim=0)), one, two)
+        for one in range(40)
+        for two in range(one + 1, 40)
+    )
+    wanted: list[tuple[int, int]] = []
+    for cosine, one, two in pairs:
+        if -cosine > mechanisms.ALIKE and not {one, two} & {each for pair in wanted for each in pair}:
+            wanted.append((one, two))
+    for rows in (512, 7):
+        monkeypatch.setattr(mechanisms, "ROWS_AT_ONCE", rows)
+        found = mechanisms.merged(states, support)
+        assert [(one, two) for one, two, _ in found] == wanted[:5]
+        for one, two, state in found:
+            mean = (support[one] * states[one] + support[two] * states[two]) / (support[one] + support[two])
+            assert torch.allclose(state, grace(mean))

@@ -46,7 +46,7 @@ class Weighed(NamedTuple):
 def weighed(
     states: Float[Tensor, "b n"], prototypes: Float[Tensor, "p n"], support: Float[Tensor, " p"], nearest: int = NEAREST
 ) -> Weighed:
-    """The nearest prototypes of each state and what each weighs, the nearest first. Refuses (by assertion) to ask none."""
+    """The nearest prototypes of each state and what each weighs, the nearest first. Asserts that there is one."""
     count = len(prototypes)
     assert count
     distances = torch.cdist(witness(states), witness(prototypes), compute_mode="donot_use_mm_for_euclid_dist")

@@ -152,7 +152,7 @@ class Sleeper:
         """Of the nearest prototypes of each state."""
         own = self.attractors
         if self.settings.mechanisms.completion:
-            states = mechanisms.completed(states, own.states)
+            states = torch.cat([mechanisms.completed(part, own.states) for part in states.split(ROWS_AT_ONCE)])
         support = torch.from_numpy(own.support)
         found = [weighed(part, own.states, support) for part in states.split(ROWS_AT_ONCE)]
         weights, which = torch.cat([one.weights for one in found]), torch.cat([one.which for one in found])
@@ -166,7 +166,9 @@ class Sleeper:
 
     @staticmethod
     def _fallen(states: Float[Tensor, "t n"], to: Float[Tensor, "p n"]) -> Int[Tensor, " t"]:
-        return torch.cdist(witness(states), witness(to), compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+        theirs, exact = witness(to), "donot_use_mm_for_euclid_dist"
+        parts = witness(states).split(ROWS_AT_ONCE)
+        return torch.cat([torch.cdist(each, theirs, compute_mode=exact).argmin(-1) for each in parts])
 
     def retrieved(self, states: Float[Tensor, "b n"], right: NDArray[np.bool_]) -> None:
         """What retrieval does to prototypes."""
