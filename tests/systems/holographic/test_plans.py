@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bloomery.engine.devices import find_device
 from bloomery.engine.discover import catalogue
+from bloomery.engine.pricing import price_plan
 from bloomery.plan.check import check
 from bloomery.plan.load import load, resolve
 from bloomery.plan.units import parse_tokens
@@ -47,6 +49,15 @@ def test_the_large_runs_have_the_seed_s_parameters(
     cadences = [parse_tokens(theory[name]) for name in ("log_every", "deep_log_every", "generate_every")]
     assert cadences == [log, deep, generate]
     assert parse_tokens(theory["episodes"]["buffer"]) == buffer
+
+
+def test_they_are_priced_in_hours_and_b_costs_five_times_a() -> None:
+    a, b = (price_plan(load(f"holographic/{name}"), catalogue, find_device("cpu")) for name in "ab")
+    hours = [
+        sum(line.price.amounts.seconds for line in plan.lines if line.who == "candidate") / 3600 for plan in (a, b)
+    ]
+    assert 0.5 < hours[0] < 48
+    assert hours[1] == pytest.approx(5 * hours[0])
 
 
 @pytest.mark.slow
