@@ -134,6 +134,12 @@ class AttractorScorer:
             for rung, features, context in zip(one.rungs, one.ladder.rungs, hashes, strict=True)
         ]
 
+    def features(self, tokens: Int[np.ndarray, " n"]) -> Reals:
+        """How many of tokens [n] each prototype stands for, one clustering after the other; those of none, first."""
+        known = [one for one in self.alphabets if one is not None]
+        counts = [np.bincount(one[tokens], minlength=int(one.max()) + 1) for one in known]
+        return np.concatenate(counts or [np.array([len(tokens)])]).astype(np.float64)
+
     @property
     def entries(self) -> int:
         return sum(len(rung.stored.keys) for one in self.attractors for rung in one.rungs)
