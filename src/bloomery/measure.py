@@ -67,10 +67,12 @@ class Measurement:
         if self.unit:
             out["unit"] = self.unit
         if self.items is not None:
+            exponential = {"exponential": True} if self.items.exponential else {}
             out["items"] = {
                 "key": self.items.key,
                 "sums": [_number(value) for value in self.items.sums],
                 "weights": [_number(value) for value in self.items.weights],
+                **exponential,
             }
             if self.items.exponential:
                 out["items"]["exponential"] = True

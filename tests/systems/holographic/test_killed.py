@@ -20,14 +20,14 @@ from systems.holographic.mortal import Ledger
 
 TOKENS = 20_000
 CONFIG: dict[str, Any] = {
-    "tokens": TOKENS, "context": 16, "store": {"bytes": "768 KiB"}, "sleep": {"every": 1500},
+    "tokens": TOKENS, "store": {"bytes": "768 KiB"}, "sleep": {"every": 1500},
     "evaluate_every": 10_000, "validation": {"documents": 2}, "checkpoint_every": "7 s",
 }  # fmt: skip
 """The attractors' store is small enough for them to forget. The clock is mortal.py's."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "attractor": {"prototypes": [4, 8]},
-    "v4": {"episodes": {"buffer": 300}},
-    "prod": {"episodes": {"buffer": 300}},
+    "v4": {"context": 16, "episodes": {"buffer": 300}},
+    "prod": {"context": 16, "episodes": {"buffer": 300}},
 }
 
 

@@ -76,7 +76,7 @@ class AttractorScorer:
         tokens = np.asarray(tokens, dtype=np.int64)
         own = np.arange(1, len(tokens))
         steps: list[Step] = []
-        parts = np.empty((len(tokens) - 1, len(self.ladders) - 1))
+        parts = np.empty((len(tokens) - 1, len(self.ladders) - 1), order="F")
         for number, one in enumerate(self.attractors):
             hashes = [each[1:] for each in contexts(one.ladder, tokens, self.alphabets)]
             table, spread = self.alphabets[one.ladder.target], self._emission[one.ladder.target]

@@ -125,6 +125,8 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
     day.save(memory, position)
     ctx.measure("train/tokens_per_second", (position - first) / max(time.monotonic() - began, 1e-9), unit="per_second")
     memory.save(ctx.workdir / "state")
+    if (forgotten := memory.measures().get("memory/forgotten_share", 0.0)) > 0:
+        ctx.note("note", text=f"store.bytes was full: {forgotten:.0%} of what was stored is forgotten")
     scorer = memory.scorer()
     save_model(ctx.workdir / "model", scorer, name, prepared.tokenizer)
     return StageResult(
