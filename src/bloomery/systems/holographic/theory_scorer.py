@@ -76,10 +76,10 @@ class TheoryScorer:
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
-        rows = [self._after(np.asarray(row, dtype=np.int64), 0) for row in tokens.tolist()]
+        rows = [self.after(np.asarray(row, dtype=np.int64), 0) for row in tokens.tolist()]
         return torch.from_numpy(np.log(np.stack(rows))).to(tokens.device)
 
-    def _after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]:
+    def after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]:
         weights, unigram = self.parts.weights(), self.parts.unigram()
         count = len(history) - first
         left = np.full(count, weights[0])
@@ -107,7 +107,7 @@ class TheoryStream:
 
     def probabilities(self) -> NDArray[np.float64]:
         """[v]: of every token that may come next."""
-        return self._scorer._after(np.array(self._tokens, dtype=np.int64), len(self._tokens) - 1)[0]
+        return self._scorer.after(np.array(self._tokens, dtype=np.int64), len(self._tokens) - 1)[0]
 
 
 def shared(
