@@ -202,6 +202,10 @@ class Shop:
         if base not in self._made:
             if base == "KN-5":
                 self._made[base] = (self.five, {})
+            elif base == "unigram":
+                vocab, end = self.five.vocab, self.text.tokenizer.end_of_document
+                one = NGram.fit(self.text.train, order=1, vocab=vocab, end_of_document=end)
+                self._made[base] = (one, {})
             elif base == "attractors":
                 model, cutoffs = attractors(self.text, self.size, self.seed)
                 self._made[base] = (model, {"cutoffs": cutoffs})

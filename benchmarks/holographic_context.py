@@ -27,13 +27,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bloomery.engine.artifact import write_atomically
 from bloomery.evaluate.resample import bootstrap_interval, ratio
 from context_probes import OPTIONS, PAIRS, STRIDE, by_offset, order, planted, recall
 from context_training import Shop, Text, stretch
 
 RESULTS = Path(__file__).parent / "results" / "holographic_context.json"
 CONTEXTS = (256, 1024, 4096, 8192, 65536)
-CONTENDERS = ("KN-5", "KN-5, cached", "attractors", "attractors, cached", "v4", "dense", "prod")
+CONTENDERS = ("unigram", "KN-5", "KN-5, cached", "attractors", "attractors, cached", "v4", "dense", "prod")
 RIVAL = "KN-5, cached"
 SEGMENT = 256
 AFTER = 8
@@ -171,24 +172,37 @@ def against(lines: Sequence[dict[str, Any]], rival: str) -> None:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> None:
-    print(f"recall by chance {1 / OPTIONS:.2f}; intervals 95 %; `to rival`: perplexity / that of {RIVAL}")
-    for line in lines:
-        asked, cost = line["recall"], line["cost"]
-        middle, low, high = line["perplexity"]
-        print(f"{line['contender']:18} {line['context']:6} {middle:9.1f} ({low:.1f}-{high:.1f}) n {line['targets']}"
-              f"  to rival {shown(line.get('to rival'))}  to shortest {shown(line.get('to shortest'))}")  # fmt: skip
-        near, away = asked["near"], asked["far"]
-        print(f"{'':25} recall {away['distance']} back {shown(away['right'])}, {near['distance']} back"
-              f" {shown(near['right'])}; reads in {cost['reads the context, seconds']:.3f} s,"
-              f" a token {cost['seconds a further token'] * 1e3:.2f} ms, keeps {cost['keeps, bytes']:,} of"
-              f" {line['bytes']:,.0f} bytes")  # fmt: skip
-        if line["order"]:
-            print(f"{'':25} order beyond: " + "; ".join(
-                f"{name} {shown(each)}" for name, each in line["order"].items() if name != "blocks"))  # fmt: skip
+    """Markdown: a table for each question, a column for each context."""
+    grid(lines, "perplexity, 95 %", lambda line: spread(line["perplexity"], 1))
+    grid(lines, "perplexity / its own at the shortest context", lambda line: spread(line.get("to shortest")))
+    grid(lines, f"perplexity / that of {RIVAL}", lambda line: spread(line.get("to rival")))
+    for name in ("far", "near"):
+        grid(lines, f"share of values recalled, {name}; chance {1 / OPTIONS:.2f}",
+             lambda line, name=name: spread(line["recall"][name]["right"], 2))  # fmt: skip
+    for name in by_offset(np.zeros((1, SEGMENT)), lambda part: 0.0):
+        grid(lines, f"nats lost when words beyond the last {name} tokens are permuted",
+             lambda line, name=name: spread((line["order"] or {}).get(name)))  # fmt: skip
+    grid(lines, "CPU seconds to read the context", lambda line: f"{line['cost']['reads the context, seconds']:.3f}")
+    grid(lines, "CPU milliseconds a further token", lambda line: f"{line['cost']['seconds a further token'] * 1e3:.2f}")
+    grid(lines, "bytes kept of the context", lambda line: f"{line['cost']['keeps, bytes']:,}")
+    grid(lines, "bytes of the model", lambda line: f"{line['bytes']:,.0f}")
 
 
-def shown(these: Sequence[float | None] | None) -> str:
-    return "-" if these is None else " ".join("-" if one is None else f"{one:.3f}" for one in these)
+def grid(lines: Sequence[dict[str, Any]], title: str, cell: Callable[[dict[str, Any]], str]) -> None:
+    contexts = sorted({line["context"] for line in lines})
+    found = {(line["contender"], line["context"]): cell(line) for line in lines}
+    print(f"\n| {title} | {' | '.join(f'{context:,}' for context in contexts)} |\n|{'---|' * (1 + len(contexts))}")
+    for name in CONTENDERS:
+        if any((name, context) in found for context in contexts):
+            print(f"| {name} | {' | '.join(found.get((name, context), '') for context in contexts)} |")
+
+
+def spread(these: Sequence[float | None] | None, digits: int = 3) -> str:
+    """A value with its interval."""
+    if these is None or these[0] is None:
+        return ""
+    middle, low, high = these
+    return f"{middle:.{digits}f}" + ("" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -220,7 +234,7 @@ def main(given: Sequence[str] | None = None) -> None:
         lines = {key_of(each): each for each in (*done["lines"], line)}
         done["lines"] = [each for _, each in sorted(lines.items())]
         against(done["lines"], RIVAL)
-        options.out.write_text(json.dumps(done, indent=1) + "\n")
+        write_atomically(options.out, (json.dumps(done, indent=1) + "\n").encode())
         table([line])
     if options.contender is None:
         table(done["lines"])

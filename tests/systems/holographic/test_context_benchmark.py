@@ -163,7 +163,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_small(benchmark: ModuleType, tmp_path: Path) -> None:
+def test_small(benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.json"
     sizes = ["--longest", "512", "--tokens", "6000", "--tune", "512", "--targets", "1024", "--trained", "64"]
     for name in ("KN-5, cached", "v4", "dense"):
@@ -183,6 +183,11 @@ def test_small(benchmark: ModuleType, tmp_path: Path) -> None:
     keeps = {context: lines["dense", context]["cost"]["keeps, bytes"] for context in (256, 512)}
     assert keeps[512] == 2 * keeps[256], "keys and values grow with what was read"
     benchmark.main(["--out", str(out)])
+    printed = capsys.readouterr().out
+    middle, low, high = lines["v4", 512]["perplexity"]
+    assert f"| {middle:.1f} ({low:.1f} to {high:.1f}) |" in printed
+    with pytest.raises(SystemExit, match="other sizes"):
+        benchmark.main(["v4", "256", *sizes, "--vocab", "401", "--out", str(out)])
 
 
 def test_held_out_text_is_neither_trained_nor_tuned_on(benchmark: ModuleType, tmp_path: Path) -> None:
