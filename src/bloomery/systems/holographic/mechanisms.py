@@ -84,7 +84,7 @@ def inhibited(which: Int[Tensor, " t"], near: Int[Tensor, "t k"]) -> Float[Tenso
     """What each retrieved prototype still weighs. which: the nearest at each position; near: those retrieved there."""
     held = torch.zeros(near.shape, dtype=torch.float64)
     for age in range(1, min(REMEMBERED, len(which) - 1) + 1):
-        held[age:] += GOLDEN**-age * (near[age:] == which[:-age, None])
+        held[age:] += GOLDEN**-age * (near[age:] == which[:-age, None]).to(held.dtype)
     return GOLDEN**-held
 
 
@@ -99,8 +99,8 @@ def reconsolidated(
     return found
 
 
-def chained(states: Float[Tensor, "b n"], positions: Int[np.ndarray, " b"]) -> Bool[Tensor, " b"]:
-    """Episodes, in the order of their positions, that a chain of like transitions goes through."""
+def chained(states: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+    """Those of episodes in time's order that a chain of like transitions goes through."""
     found = torch.zeros(len(states), dtype=torch.bool)
     if len(states) < 3:
         return found
@@ -119,10 +119,11 @@ def merged(
         return []
     unit = torch.nn.functional.normalize(states, dim=-1)
     cosines = torch.triu(unit @ unit.mT, diagonal=1)
+    alike = torch.nonzero(cosines > ALIKE)
+    order = torch.argsort(cosines[alike[:, 0], alike[:, 1]], descending=True, stable=True)
     pairs, taken = [], set[int]()
-    for place in torch.argsort(cosines.flatten(), descending=True, stable=True)[: 50 * most].tolist():
-        one, two = divmod(place, len(states))
-        if float(cosines[one, two]) <= ALIKE or len(pairs) == most:
+    for one, two in alike[order].tolist():
+        if len(pairs) == most:
             break
         if one not in taken and two not in taken:
             taken |= {one, two}
