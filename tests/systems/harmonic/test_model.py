@@ -245,6 +245,7 @@ def test_answers_are_scored_as_by_one_pass_each(
     [
         ("sine", {"out_coordinates", "in_coordinates"}),
         ("row_gauss", {"centre", "log_width"}),
+        ("row_scale_space", {"centre", "log_width"}),
         ("row_gabor", {"centre", "log_width", "frequency", "phase"}),
         ("row_cos", {"frequency", "phase"}),
     ],

@@ -37,9 +37,14 @@ def bloomery(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def run(
-    bloomery: Command, folder: Path, *stages: dict[str, Any],
-    rate: float, gate: Any = (), rules: Any = (), same: str = "",
-) -> Said:  # fmt: skip
+    bloomery: Command,
+    folder: Path,
+    *stages: dict[str, Any],
+    rate: float,
+    gate: Any = (),
+    rules: Any = (),
+    same: str = "",
+) -> Said:
     """Pretrain on the corpus, then these. rate, gate, rules: of pretraining. same: what every document says instead."""
     write_text(folder / "text")
     (folder / "other").mkdir()

@@ -16,7 +16,9 @@ from bloomery.errors import ArtifactError
 from bloomery.evaluate.decoding import Streamed, decoding
 from bloomery.measure import Measurement
 from bloomery.stages.builtin import Builtin
+from bloomery.stages.calibrating import Calibration, CalibrationSettings
 from bloomery.stages.exporting import export
+from bloomery.stages.origin import Origin, OriginSettings
 from bloomery.stages.prepare import parse_data, prepare
 from bloomery.stages.scorers import open_scorer
 from bloomery.stages.suites import Perplexity, PerplexitySettings
@@ -218,6 +220,14 @@ def test_everything_generic_takes_its_model(data: Prepared, tmp_path: Path) -> N
     )
     assert Builtin().run(config, model, data.folder, device="cpu", threads=1).measurements
     assert isinstance(decoding(open_scorer(woken.model), slots=2, length=9), Streamed)
+    asked = OriginSettings(data="corpus:test", tokens=64, passages=8)
+    from_ = Origin().run(asked, model, data.folder, device="cpu", threads=1).measurements
+    told = {one.name: one.value for one in from_}
+    assert told["over_unigram"] == pytest.approx(told["accuracy"] - told["unigram"])
+    assert told["chance"] == pytest.approx(1 / data.part("corpus:test").documents)
+    own = CalibrationSettings(data="corpus:test", confidence="own", items=3)
+    said = Calibration().run(own, model, data.folder, device="cpu", threads=1).measurements
+    assert {one.name for one in said} == set(Calibration().emits(own))
     with pytest.raises(ArtifactError, match="holographic"):
         export(woken.model, tmp_path / "out", "safetensors")
 

@@ -173,6 +173,9 @@ class Consolidate(Wake):
         return self
 
 
+Decoding = Literal["mixture", "vorticity", "similarity"]
+
+
 class TheoryRun(Wake):
     """holographic/theory."""
 
@@ -187,6 +190,15 @@ class TheoryRun(Wake):
     """Tokens between two looks, at which everything is measured."""
     generate_every: Tokens | None = None
     """Tokens between two samples."""
+    decoding: Decoding = "mixture"
+    """vorticity: the seed's scores, of which the largest is taken; similarity: the same without the penalty. Of v4 and
+    prod, for what is written: as probabilities neither is meant to predict."""
+
+    @model_validator(mode="after")
+    def _decodes(self) -> TheoryRun:
+        if self.variant == "exact_context" and self.decoding != "mixture":
+            raise ValueError("decoding is of v4 and prod: exact_context has no multivectors")
+        return self
 
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> TheoryRun:
@@ -218,3 +230,4 @@ class Theory(Frozen):
     consolidate_at: Literal["fixed", "adaptive"] = "fixed"
     """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""
     mechanisms: Mechanisms = Mechanisms()
+    decoding: Decoding = "mixture"

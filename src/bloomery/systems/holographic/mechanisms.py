@@ -29,6 +29,7 @@ ALIKE = 1 - GOLDEN**-3
 REMEMBERED = 3
 """Tokens for which what was retrieved is inhibited."""
 COMPLETION_STEPS = 5
+ROWS_AT_ONCE = 512
 
 
 def nearest(
@@ -115,18 +116,33 @@ def merged(
     states: Float[Tensor, "p n"], support: Sequence[float], most: int = 5
 ) -> list[tuple[int, int, Float[Tensor, " n"]]]:
     """Pairs (kept, gone, its new state), the likest first, each prototype in one pair at most."""
-    if len(states) < 2:
-        return []
     unit = torch.nn.functional.normalize(states, dim=-1)
-    cosines = torch.triu(unit @ unit.mT, diagonal=1)
-    alike = torch.nonzero(cosines > ALIKE)
-    order = torch.argsort(cosines[alike[:, 0], alike[:, 1]], descending=True, stable=True)
-    pairs, taken = [], set[int]()
-    for one, two in alike[order].tolist():
-        if len(pairs) == most:
+    pairs, free = [], torch.ones(len(states), dtype=torch.bool)
+    while len(pairs) < most:
+        # The likest may all be of one prototype: then those are looked at that are left.
+        left = torch.nonzero(free)[:, 0]
+        found = [(left[one], left[two]) for cosine, one, two in _likest(unit[left], 50 * most) if cosine > ALIKE]
+        if not found:
             break
-        if one not in taken and two not in taken:
-            taken |= {one, two}
-            total = support[one] + support[two]
-            pairs.append((one, two, grace((support[one] * states[one] + support[two] * states[two]) / total)))
+        for one, two in found:
+            if free[one] and free[two] and len(pairs) < most:
+                free[one] = free[two] = False
+                kept, gone = int(one), int(two)
+                total = support[kept] + support[gone]
+                both = (support[kept] * states[kept] + support[gone] * states[gone]) / total
+                pairs.append((kept, gone, grace(both)))
     return pairs
+
+
+def _likest(unit: Float[Tensor, "p n"], most: int) -> list[tuple[float, int, int]]:
+    """(cosine, one, other) of the likest pairs, the likest first and of equals the lowest; some rows at a time, so that
+    the table of all pairs never lies in memory."""
+    found: list[tuple[float, int]] = []
+    columns = torch.arange(len(unit))
+    for start in range(0, len(unit), ROWS_AT_ONCE):
+        cosines = unit[start : start + ROWS_AT_ONCE] @ unit.mT
+        cosines[columns <= columns[start : start + ROWS_AT_ONCE, None]] = -2
+        values, places = cosines.flatten().topk(min(most, cosines.numel()))
+        found += zip(values.tolist(), (places + start * len(unit)).tolist(), strict=True)
+    ranked = sorted((one for one in found if one[0] >= -1.5), key=lambda one: (-one[0], one[1]))
+    return [(cosine, *divmod(place, len(unit))) for cosine, place in ranked[:most]]

@@ -32,11 +32,12 @@ from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import contexts as context_of
-from bloomery.systems.holographic import mechanisms, recall, superposition, tokens
+from bloomery.systems.holographic import mechanisms, probing, recall, superposition, tokens
 from bloomery.systems.holographic.algebra import GOLDEN, frobenius, grace
 from bloomery.systems.holographic.budget import REAL, SATELLITES, numbers_of
 from bloomery.systems.holographic.chains import commutator_sums, window
 from bloomery.systems.holographic.config import Theory, refuse_too_little
+from bloomery.systems.holographic.decoding import Decoded
 from bloomery.systems.holographic.recall import Cells, Counted, Satellites, Votes
 from bloomery.systems.holographic.sleeping import Attractors, Sleeper, Waiting
 from bloomery.systems.holographic.theory_scorer import TheoryScorer, shared, weights_of
@@ -77,8 +78,9 @@ class TheoryMemory:
 
     # What is known
 
-    def scorer(self) -> TheoryScorer:
-        return TheoryScorer(self)
+    def scorer(self) -> TheoryScorer | Decoded:
+        scorer, matrices = TheoryScorer(self), self.matrices
+        return scorer if self.settings.decoding == "mixture" else Decoded(scorer, matrices, self.settings.decoding)
 
     def weigh(self, shares: Float[np.ndarray, "n k"]) -> None:
         self.calibrated = weights_of(shares)
@@ -112,6 +114,12 @@ class TheoryMemory:
     def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
         states, _ = self.states(history)
         return self._retrieved(states, recall.window_keys(history, self.context), history, first)
+
+    def fired(self, history: Int[np.ndarray, " t"]) -> Float[np.ndarray, " p"]:
+        return probing.fired(self.sleeper, self.states(history)[0])
+
+    def answered(self, history: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+        return probing.answered(self.sleeper, self.states(history)[0])
 
     def _retrieved(self, states: Tensor, keys: recall.Keys, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
         asked = states[first:]
