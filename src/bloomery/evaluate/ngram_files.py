@@ -36,18 +36,18 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], name: str = F
         raise ArtifactError(str(folder), f"cannot be written: {error.strerror or error}") from error
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Raises ArtifactError where the file is missing or damaged."""
+def read_arrays(path: Path, what: str = "a saved n-gram table", hint: str = "fit it again") -> dict[str, NDArray[Any]]:
+    """what, hint: of the error. Raises ArtifactError where the file is missing or damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored}
         digest = arrays.pop(DIGEST)
     except FileNotFoundError:
-        raise ArtifactError(str(path), "does not exist", "a saved n-gram table", "fit it again") from None
+        raise ArtifactError(str(path), "does not exist", what, hint) from None
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ArtifactError(str(path), f"damaged ({error})", hint="fit it again") from None
+        raise ArtifactError(str(path), f"damaged ({error})", what, hint) from None
     if not np.array_equal(digest, _digest(arrays)):
-        raise ArtifactError(str(path), "damaged (its content is not what was written)", hint="fit it again")
+        raise ArtifactError(str(path), "damaged (its content is not what was written)", what, hint)
     return arrays
 
 

@@ -14,7 +14,7 @@ from bloomery.plan.load import load, resolve
 from bloomery.plan.units import parse_tokens
 from support.command import finished, process
 
-PLANS = ("a", "b", "books", "mechanisms", "quick", "theory")
+PLANS = ("a", "b", "books", "budget", "mechanisms", "quick", "theory")
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -41,10 +41,9 @@ def test_the_large_runs_have_the_seed_s_parameters(
     assert (plan.data["corpus"]["source"], plan.data["corpus"]["name"]) == ("hub", "pg19")
     for stage in (plan.stage("wake").config, plan.stage("theory").config):
         assert parse_tokens(stage["tokens"]) == samples
-        assert stage["context"] == context
         assert parse_tokens(stage["sleep"]["every"]) == sleep
-        assert stage["sleep"]["rem_cycles"] == 3
     theory = plan.stage("theory").config
+    assert (theory["context"], theory["sleep"]["rem_cycles"]) == (context, 3)
     assert (theory["max_attractors"], theory["noise"]) == (attractors, 0.3)
     cadences = [parse_tokens(theory[name]) for name in ("log_every", "deep_log_every", "generate_every")]
     assert cadences == [log, deep, generate]

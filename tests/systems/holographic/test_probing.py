@@ -13,8 +13,8 @@ from bloomery.systems.holographic.algebra import grace
 from bloomery.systems.holographic.config import Theory
 from bloomery.systems.holographic.contexts import enstrophy, witness
 from bloomery.systems.holographic.decoding import Decoded
+from bloomery.systems.holographic.theory_files import open as open_memory
 from bloomery.systems.holographic.theory_memory import TheoryMemory
-from bloomery.systems.holographic.theory_memory import open as open_memory
 from bloomery.systems.holographic.theory_scorer import TheoryScorer
 
 GOLDEN = (1 + math.sqrt(5)) / 2

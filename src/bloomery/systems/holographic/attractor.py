@@ -21,16 +21,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from bloomery.errors import ArtifactError, DataError
-from bloomery.evaluate.ngram_files import read_arrays, write_arrays
+from bloomery.errors import DataError
+from bloomery.evaluate.ngram_files import write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import dreams
 from bloomery.systems.holographic.attractors import freeze
 from bloomery.systems.holographic.counting import KEPT, Counting
 from bloomery.systems.holographic.ladders import Ladder, longest, words
+from bloomery.systems.holographic.saved import fitting, reading, whole, within
 from bloomery.systems.holographic.scorer import AttractorScorer
-from bloomery.systems.holographic.store import Items, narrowed, widened
+from bloomery.systems.holographic.store import COUNTS_OF_COUNTS, PLACE, Items, narrowed, widened
 
 FILE = "memory.npz"
 LONGEST_DAY = 1 << 23
@@ -251,14 +253,13 @@ class Attractor:
 
 def open(folder: Path, working: Path | None = None) -> Attractor:
     """The memory that was saved in the folder. working: see `Attractor`. Raises ArtifactError where it is damaged."""
-    arrays = read_arrays(folder / FILE)
-    try:
-        about = json.loads(arrays["about"].tobytes())
-        told: dict[str, Any] = about["settings"]
-        for name in ("timescales", "prototypes"):
-            told[name] = tuple(told[name])
-        settings = Settings(**told)
+    with reading(folder / FILE) as (arrays, about):
+        settings = TypeAdapter(Settings).validate_python(about["settings"])
+        whole(about["settings"], "vocab", "store_bytes", "classes_back", "seed")
+        if not {1, 2} <= set(settings.timescales):
+            raise ValueError(f"timescales {list(settings.timescales)}")
         memory = Attractor(settings, working)
+        _check(memory, arrays, about)
         memory.sleeps, memory.tokens_read = about["sleeps"], about["tokens_read"]
         memory._length, memory._counted = about["length"], about["counted"]
         memory._replayed = about["replayed"]
@@ -271,11 +272,32 @@ def open(folder: Path, working: Path | None = None) -> Attractor:
                 key = f"{name}_{number}"
                 size, table.dropped, *forgotten = (int(one) for one in arrays[f"{key}_gone"])
                 items = Items(arrays[f"{key}_keys"], widened(f"{key}_raw", arrays), widened(f"{key}_adjusted", arrays))
+                if len(items.keys) * PLACE.itemsize >= size:
+                    raise ValueError(f"'{key}_keys' take more than {size} bytes")
                 table.put(items, size)
                 table.forgotten[:] = forgotten
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ArtifactError(str(folder / FILE), f"damaged ({error!r})", hint="wake it again") from None
     return memory
+
+
+def _check(memory: Attractor, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+    """Raises KeyError or ValueError where an array is not one of this memory's."""
+    whole(about, "sleeps", "tokens_read", "length", "counted", "replayed", "readings", "clusterings")
+    vocab, kinds = memory.vocab, {"_at": np.int64, "_large": np.uint32}
+    wanted: dict[str, Any] = {
+        "day": (np.int32, (about["length"],)), "starts": (np.int64, ("s",)), "schemas": (np.int64, ("m", 2))
+    }  # fmt: skip
+    wanted |= {f"classes_{number}": (np.int64, (vocab,)) for number in range(1, about["clusterings"] + 1)}
+    for name, tables in memory.counting.tables.items():
+        for key in (f"{name}_{number}" for number in range(len(tables))):
+            wanted |= {f"{key}_keys": (np.uint64, (key,)), f"{key}_gone": (np.int64, (2 + COUNTS_OF_COUNTS,))}
+            for which in (f"{key}_raw", f"{key}_adjusted"):
+                wanted |= {which: (np.uint8, (key,)), **{which + end: (kind, (which,)) for end, kind in kinds.items()}}
+    fitting(arrays, wanted)
+    if about["clusterings"] not in (0, len(memory.settings.prototypes)):
+        raise ValueError(f"{about['clusterings']} clusterings, not {len(memory.settings.prototypes)}")
+    within("day", arrays["day"], vocab)
+    for number in range(1, about["clusterings"] + 1):
+        within(f"classes_{number}", arrays[f"classes_{number}"], vocab)
 
 
 def _cutoff(cutoffs: Mapping[int, int], length: int) -> int:

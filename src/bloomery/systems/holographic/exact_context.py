@@ -22,11 +22,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bloomery.errors import ArtifactError, DataError
-from bloomery.evaluate.ngram_files import read_arrays, write_arrays
+from bloomery.errors import DataError
+from bloomery.evaluate.ngram_files import write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic.config import Theory, refuse_too_little
 from bloomery.systems.holographic.recall import Counted, window_keys
+from bloomery.systems.holographic.saved import fitting, reading, whole, within
 
 FILE = "exact_context.npz"
 RECENT = 1024
@@ -178,17 +179,22 @@ class ExactStream:
 
 def open(folder: Path) -> ExactContext:
     """What was saved in the folder. Raises ArtifactError where it is missing or damaged."""
-    arrays = read_arrays(folder / FILE)
-    try:
-        about = json.loads(arrays["about"].tobytes())
+    with reading(folder / FILE) as (arrays, about):
         settings = Theory.model_validate(about["settings"])
-        memory = ExactContext(settings, int(about["vocab"]), int(about["end"]), int(about["seed"]))
-        memory.position, memory.dropped = int(about["position"]), int(about["dropped"])
+        memory = ExactContext(settings, *whole(about, "vocab", "end", "seed"))
+        wanted: dict[str, Any] = {
+            "unigrams": (np.int64, (memory.vocab,)), "tail": (np.int64, ("t",)),
+            "recent_keys": (np.uint64, ("r", len(memory.tables))), "recent_targets": (np.int64, ("r",)),
+        }  # fmt: skip
+        kinds = dict(zip(FIELDS, (np.uint64, np.int32, np.int32), strict=True))
+        for number in range(len(memory.tables)):
+            wanted |= {f"{field}_{number}": (kind, (str(number),)) for field, kind in kinds.items()}
+        fitting(arrays, wanted)
+        memory.position, memory.dropped = whole(about, "position", "dropped")
         memory.unigrams, memory.tail = arrays["unigrams"], arrays["tail"]
         memory.recent_keys, memory.recent_targets = arrays["recent_keys"], arrays["recent_targets"]
         for number, table in enumerate(memory.tables):
+            within(f"tokens_{number}", arrays[f"tokens_{number}"], memory.vocab)
             for field in FIELDS:
                 setattr(table, field, arrays[f"{field}_{number}"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(str(folder / FILE), f"damaged ({error!r})", hint="wake it again") from None
     return memory

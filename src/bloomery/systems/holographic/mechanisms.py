@@ -85,7 +85,7 @@ def inhibited(which: Int[Tensor, " t"], near: Int[Tensor, "t k"]) -> Float[Tenso
     """What each retrieved prototype still weighs. which: the nearest at each position; near: those retrieved there."""
     held = torch.zeros(near.shape, dtype=torch.float64)
     for age in range(1, min(REMEMBERED, len(which) - 1) + 1):
-        held[age:] += GOLDEN**-age * (near[age:] == which[:-age, None])
+        held[age:] += GOLDEN**-age * (near[age:] == which[:-age, None]).to(held.dtype)
     return GOLDEN**-held
 
 
@@ -100,8 +100,8 @@ def reconsolidated(
     return found
 
 
-def chained(states: Float[Tensor, "b n"], positions: Int[np.ndarray, " b"]) -> Bool[Tensor, " b"]:
-    """Episodes, in the order of their positions, that a chain of like transitions goes through."""
+def chained(states: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+    """Those of episodes in time's order that a chain of like transitions goes through."""
     found = torch.zeros(len(states), dtype=torch.bool)
     if len(states) < 3:
         return found
@@ -116,16 +116,21 @@ def merged(
     states: Float[Tensor, "p n"], support: Sequence[float], most: int = 5
 ) -> list[tuple[int, int, Float[Tensor, " n"]]]:
     """Pairs (kept, gone, its new state), the likest first, each prototype in one pair at most."""
-    if len(states) < 2:
-        return []
-    pairs, taken = [], set[int]()
-    for cosine, one, two in _likest(torch.nn.functional.normalize(states, dim=-1), 50 * most):
-        if cosine <= ALIKE or len(pairs) == most:
+    unit = torch.nn.functional.normalize(states, dim=-1)
+    pairs, free = [], torch.ones(len(states), dtype=torch.bool)
+    while len(pairs) < most:
+        # The likest may all be of one prototype: then those are looked at that are left.
+        left = torch.nonzero(free)[:, 0]
+        found = [(left[one], left[two]) for cosine, one, two in _likest(unit[left], 50 * most) if cosine > ALIKE]
+        if not found:
             break
-        if one not in taken and two not in taken:
-            taken |= {one, two}
-            total = support[one] + support[two]
-            pairs.append((one, two, grace((support[one] * states[one] + support[two] * states[two]) / total)))
+        for one, two in found:
+            if free[one] and free[two] and len(pairs) < most:
+                free[one] = free[two] = False
+                kept, gone = int(one), int(two)
+                total = support[kept] + support[gone]
+                both = (support[kept] * states[kept] + support[gone] * states[gone]) / total
+                pairs.append((kept, gone, grace(both)))
     return pairs
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bloomery.errors import ArtifactError, DataError
+from bloomery.errors import DataError
 from bloomery.evaluate.decoding import read_through
 from bloomery.evaluate.ngram_cache import Cached, cached_from
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic.attractors import Attractors, Frozen, Reals, Step
 from bloomery.systems.holographic.ladders import Ladder, contexts
-from bloomery.systems.holographic.mixture import Mixture
+from bloomery.systems.holographic.mixture import BUCKETS, Mixture
 from bloomery.systems.holographic.prototypes import emission
+from bloomery.systems.holographic.saved import fitting, reading, whole
 from bloomery.systems.holographic.store import narrowed, widened
 
 FILE = "attractors.npz"
@@ -68,7 +70,8 @@ class AttractorScorer:
             Step(*(np.concatenate(column) for column in zip(*(one[0][rung] for one in found), strict=True)))
             for rung in range(len(self.ladders[0].rungs))
         ]
-        mixture = Mixture.fit(steps, np.concatenate([one[1] for one in found]), self.vocab, nested=nested)
+        parts = np.asfortranarray(np.concatenate([one[1] for one in found]))
+        mixture = Mixture.fit(steps, parts, self.vocab, nested=nested)
         stored = {one.ladder.name: [rung.stored for rung in one.rungs] for one in self.attractors}
         return AttractorScorer(self.vocab, self.ladders, stored, self.alphabets, self.times, mixture)
 
@@ -185,13 +188,9 @@ class AttractorScorer:
     @staticmethod
     def load(folder: Path) -> AttractorScorer:
         """Raises ArtifactError where the file is missing or damaged."""
-        arrays = read_arrays(folder / FILE)
-        try:
-            about = json.loads(arrays["about"].tobytes())
-            ladders = [
-                Ladder(name, tuple(tuple((int(lag), int(which)) for lag, which in rung) for rung in rungs), target)
-                for name, rungs, target in about["ladders"]
-            ]
+        with reading(folder / FILE, "calibrate it again") as (arrays, about):
+            ladders, clusterings = _ladders(about), sum(name.startswith("classes_") for name in arrays)
+            _check(arrays, about, ladders, clusterings)
             stored = {
                 one.name: [
                     Frozen(
@@ -203,14 +202,49 @@ class AttractorScorer:
                 ]
                 for one in ladders
             }
-            clusterings = sum(name.startswith("classes_") for name in arrays)
             alphabets = [None, *(arrays[f"classes_{n}"].astype(np.int64) for n in range(1, clusterings + 1))]
             mixture = Mixture(arrays["weights"], bool(about["nested"]))
             return AttractorScorer(
-                int(about["vocab"]), ladders, stored, alphabets, arrays["times"].astype(np.int64), mixture
+                about["vocab"], ladders, stored, alphabets, arrays["times"].astype(np.int64), mixture
             )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ArtifactError(str(folder / FILE), f"damaged ({error!r})", hint="calibrate it again") from None
+
+
+def _ladders(about: Mapping[str, Any]) -> list[Ladder]:
+    """Raises ValueError where rungs do not rest on one another."""
+    found: list[Ladder] = []
+    for name, rungs, target in about["ladders"]:
+        features = tuple(tuple((int(lag), int(which)) for lag, which in rung) for rung in rungs)
+        if not features or not all(set(low) < set(high) for low, high in pairwise(features)):
+            raise ValueError(f"the rungs of '{name}' do not rest on one another")
+        found.append(Ladder(str(name), features, int(target)))
+    if not found:
+        raise ValueError("no ladders")
+    return found
+
+
+def _check(
+    arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], ladders: Sequence[Ladder], clusterings: int
+) -> None:
+    """Raises KeyError or ValueError where an array is not one of these ladders'."""
+    (vocab,) = whole(about, "vocab")
+    wanted: dict[str, Any] = {
+        "times": (np.uint32, (vocab,)),
+        "weights": (np.float64, (len(ladders[0].rungs), BUCKETS, len(ladders))),
+        **{f"classes_{number}": (np.uint16, (vocab,)) for number in range(1, clusterings + 1)},
+    }
+    for one in ladders:
+        if not one.alphabets <= set(range(clusterings + 1)):
+            raise ValueError(f"'{one.name}' looks at more than {clusterings} clusterings")
+        for key in (f"{one.name}_{number}" for number in range(len(one.rungs))):
+            wanted |= {
+                f"{key}_keys": (np.uint64, (key,)), f"{key}_discounts": (np.float64, (3,)),
+                f"{key}_counts": (np.uint8, (key,)), f"{key}_counts_at": (np.int64, (f"{key} large",)),
+                f"{key}_counts_large": (np.uint32, (f"{key} large",)),
+            }  # fmt: skip
+    fitting(arrays, wanted)
+    for name in (name for name in wanted if name.endswith("_keys")):
+        if (arrays[name][1:] <= arrays[name][:-1]).any():
+            raise ValueError(f"'{name}' do not rise")
 
 
 def open_scorer(folder: Path) -> AttractorScorer | Cached:

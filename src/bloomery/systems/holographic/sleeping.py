@@ -232,9 +232,7 @@ class Sleeper:
     def _chains(self) -> Tensor:
         order = np.argsort(self.waiting.positions, kind="stable")
         found = torch.zeros(len(order), dtype=torch.bool)
-        found[torch.from_numpy(order)] = mechanisms.chained(
-            self.waiting.of(order).states, self.waiting.positions[order]
-        )
+        found[torch.from_numpy(order)] = mechanisms.chained(self.waiting.of(order).states)
         return found
 
     def _priorities(self, episodes: Waiting) -> Float[Tensor, " b"]:
@@ -252,8 +250,9 @@ class Sleeper:
 
     def _non_rem(self, random: np.random.Generator) -> None:
         on, waiting = self.settings.mechanisms, self.waiting
-        chained = self._chains() if on.replay else torch.zeros(len(waiting), dtype=torch.bool)
-        priorities = self._priorities(waiting) + GOLDEN**-2 * chained
+        priorities = self._priorities(waiting)
+        if on.replay:
+            priorities = priorities + GOLDEN**-2 * self._chains().to(priorities.dtype)
         stays = np.ones(len(waiting), dtype=np.bool_)
         if on.forgetting:
             stays &= random.random(len(waiting)) < staying(priorities, room(len(self.attractors))).numpy()

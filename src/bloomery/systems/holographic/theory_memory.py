@@ -10,13 +10,11 @@ predicted after end_of_document. Two histories that are cut into the same reads 
 
 When the byte budget (budget.py) or `max_attractors` is met, the least salient episodes are forgotten (phi-decay ends as
 a top-k of priority in the code), or nothing more is stored. Refuses token ids beyond the vocabulary, a budget that it
-could not keep to, and damaged files.
+could not keep to.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,8 +26,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bloomery.errors import ArtifactError, DataError
-from bloomery.evaluate.ngram_files import read_arrays, write_arrays
+from bloomery.errors import DataError
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import contexts as context_of
 from bloomery.systems.holographic import mechanisms, probing, recall, superposition, tokens
@@ -39,10 +36,9 @@ from bloomery.systems.holographic.chains import commutator_sums, window
 from bloomery.systems.holographic.config import Theory, refuse_too_little
 from bloomery.systems.holographic.decoding import Decoded
 from bloomery.systems.holographic.recall import Cells, Counted, Satellites, Votes
-from bloomery.systems.holographic.sleeping import Attractors, Sleeper, Waiting
+from bloomery.systems.holographic.sleeping import Sleeper, Waiting
 from bloomery.systems.holographic.theory_scorer import TheoryScorer, shared, weights_of
 
-FILE = "theory.npz"
 RECENT = 1024
 """Episodes that were stored last, which `retrieval_seen` asks for again."""
 RUN, RUNS_APART, ASKED = 32, 32, 2048
@@ -239,7 +235,7 @@ class TheoryMemory:
     @property
     def _width(self) -> int:
         """The most bytes that an episode takes."""
-        return sum(store.width for store in self._stores().values())
+        return sum(store.width for store in self.stores().values())
 
     @property
     def bytes(self) -> int:
@@ -249,7 +245,7 @@ class TheoryMemory:
     @property
     def _predicting(self) -> int:
         """Token matrices as float32, counts, what is stored and the prototypes."""
-        stored = sum(store.width * len(store.keys) for store in self._stores().values())
+        stored = sum(store.width * len(store.keys) for store in self.stores().values())
         return 4 * self.matrices.numel() + 4 * self.vocab + stored + self.sleeper.attractors.bytes
 
     # Asleep, and what is told
@@ -268,86 +264,12 @@ class TheoryMemory:
         stored = self._predicting // 4
         return Tally({"memory": Group(stored, stored, buffers=len(self.sleeper.waiting), bits=32)})
 
-    # Kept
-
     def save(self, folder: Path) -> None:
         """Write `theory.npz` into the folder; the same bytes for the same history."""
-        sleeper, own = self.sleeper, self.sleeper.attractors
-        about = {
-            "settings": self.settings.model_dump(mode="json"), "vocab": self.vocab, "end": self.end, "seed": self.seed,
-            "position": self.position, "stored": self.stored, "dropped": self.dropped,
-            "sleeper": {name: getattr(sleeper, name) for name in COUNTERS},
-        }  # fmt: skip
-        arrays: dict[str, NDArray[Any]] = {
-            "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-            "unigrams": self.unigrams, "memory": self.memory.numpy(), "asked": self.asked, "tail": self.tail,
-            "calibrated": np.zeros(0) if self.calibrated is None else self.calibrated,
-            "prototypes": own.states.numpy(), "signatures": own.signatures.numpy(),
-            "support": own.support, "radius": own.radius,
-            "follower_counts": np.array([len(one) for one, _ in own.followers], dtype=np.int64),
-            "follower_tokens": np.concatenate([np.zeros(0, dtype=np.int64), *(one for one, _ in own.followers)]),
-            "follower_shares": np.concatenate([np.zeros(0), *(one for _, one in own.followers)]),
-            "forms": np.array(sorted(sleeper.forms), dtype=np.int64).reshape(-1, len(self.memory)),
-            "form_counts": np.array([sleeper.forms[one] for one in sorted(sleeper.forms)], dtype=np.int64),
-            **_waiting("waiting", sleeper.waiting), **_waiting("recent", self.recent),
-        }  # fmt: skip
-        for name, store in self._stores().items():
-            arrays |= {f"{name}_{field}": getattr(store, field) for field in FIELDS[type(store)]}
-        write_arrays(folder, arrays, FILE)
+        from bloomery.systems.holographic.theory_files import save
 
-    def _stores(self) -> dict[str, Cells | Satellites | Counted]:
+        save(self, folder)
+
+    def stores(self) -> dict[str, Cells | Satellites | Counted]:
         all_of = {"cells": self.cells, "satellites": self.satellites, "dictionary": self.dictionary}
         return {name: store for name, store in all_of.items() if store is not None}
-
-
-COUNTERS = ("seen", "slept", "replayed", "offered", "taken", "basins", "coded", "survived")
-FIELDS: Mapping[type, tuple[str, ...]] = {
-    Cells: ("keys", "states", "targets"), Satellites: ("keys", "sums"), Counted: ("keys", "tokens", "counts")
-}  # fmt: skip
-
-
-def open(folder: Path) -> TheoryMemory:
-    """What was saved in the folder. Raises ArtifactError where it is missing or damaged."""
-    arrays = read_arrays(folder / FILE)
-    try:
-        about = json.loads(arrays["about"].tobytes())
-        memory = TheoryMemory(
-            Theory.model_validate(about["settings"]), int(about["vocab"]), int(about["end"]), int(about["seed"])
-        )
-        memory.position, memory.stored = int(about["position"]), int(about["stored"])
-        memory.dropped = int(about["dropped"])
-        memory.unigrams, memory.tail, memory.asked = arrays["unigrams"], arrays["tail"], arrays["asked"]
-        memory.memory = torch.from_numpy(arrays["memory"])
-        memory.calibrated = arrays["calibrated"] if len(arrays["calibrated"]) else None
-        sleeper = memory.sleeper
-        for name in COUNTERS:
-            setattr(sleeper, name, about["sleeper"][name])
-        ends = np.cumsum(arrays["follower_counts"])[:-1]
-        followers = zip(
-            np.split(arrays["follower_tokens"], ends), np.split(arrays["follower_shares"], ends), strict=True
-        )
-        sleeper.attractors = Attractors(
-            torch.from_numpy(arrays["prototypes"]), torch.from_numpy(arrays["signatures"]), arrays["support"],
-            arrays["radius"], list(followers) if len(arrays["support"]) else [],
-        )  # fmt: skip
-        forms = (tuple(one) for one in arrays["forms"].tolist())
-        sleeper.forms = Counter(dict(zip(forms, arrays["form_counts"].tolist(), strict=True)))
-        sleeper.waiting, memory.recent = _awaited("waiting", arrays), _awaited("recent", arrays)
-        for name, store in memory._stores().items():
-            for field in FIELDS[type(store)]:
-                setattr(store, field, arrays[f"{name}_{field}"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(str(folder / FILE), f"damaged ({error!r})", hint="wake it again") from None
-    return memory
-
-
-def _waiting(name: str, these: Waiting) -> dict[str, NDArray[Any]]:
-    return {
-        f"{name}_states": these.states.numpy(), f"{name}_signatures": these.signatures.numpy(),
-        f"{name}_targets": these.targets, f"{name}_positions": these.positions,
-    }  # fmt: skip
-
-
-def _awaited(name: str, arrays: Mapping[str, NDArray[Any]]) -> Waiting:
-    states, signatures = (torch.from_numpy(arrays[f"{name}_{each}"]) for each in ("states", "signatures"))
-    return Waiting(states, signatures, arrays[f"{name}_targets"], arrays[f"{name}_positions"])

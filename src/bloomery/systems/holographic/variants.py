@@ -77,12 +77,12 @@ def variant(name: str) -> Variant:
 
         return Variant(_attractor, attractor.open, AttractorScorer.load)
     assert name in ("v4", "prod"), name
-    from bloomery.systems.holographic import theory_memory
+    from bloomery.systems.holographic import theory_files, theory_memory
 
     return Variant(
         lambda *given: theory_memory.TheoryMemory(theory(given[0]), *given[1:]),
-        theory_memory.open,
-        lambda folder: theory_memory.open(folder).scorer(),
+        theory_files.open,
+        lambda folder: theory_files.open(folder).scorer(),
     )
 
 
