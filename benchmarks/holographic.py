@@ -10,7 +10,7 @@ once, `nested` two and mixes on every rung. What is timed of a memory:
     learns                        wake, non_rem (vectors by SVD, then k-means) and replay: tables that are whole
     learns but for the SVD        which is done once a corpus; the specification measures so
     learns but for prototypes     wake and replay alone
-    learns and freezes            to where it can score; KN-5's learning is that, too
+    learns and freezes            to where it can score, index included; KN-5's learning is that, too
     scores, writes                tokens of documents; tokens drawn one after another, each from the whole distribution
     weighs                        tokens of the part that weights are found on by EM: KN-5 has none, and it is no goal
 
@@ -109,7 +109,7 @@ def learned(which: str, text: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tu
         awake, _ = seconds(lambda: memory.read(*text))
         prototyping, _ = seconds(lambda: memory.sleep(("non_rem",), random))
         replay, _ = seconds(lambda: memory.sleep(("replay",), random))
-    freezing, _ = seconds(lambda: memory.scorer(cutoffs=CUTOFFS))
+    freezing, _ = seconds(lambda: memory.scorer(cutoffs=CUTOFFS).document_logprobs(text[0][:2]))
     whole = awake + prototyping + replay
     return memory, {
         "learns": whole,

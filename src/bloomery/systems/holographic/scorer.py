@@ -9,6 +9,7 @@ end_of_document. Refuses files that are damaged.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -71,9 +72,9 @@ class AttractorScorer:
             for rung in range(len(self.ladders[0].rungs))
         ]
         parts = np.asfortranarray(np.concatenate([one[1] for one in found]))
-        mixture = Mixture.fit(steps, parts, self.vocab, nested=nested)
-        stored = {one.ladder.name: [rung.stored for rung in one.rungs] for one in self.attractors}
-        return AttractorScorer(self.vocab, self.ladders, stored, self.alphabets, self.times, mixture)
+        made = copy.copy(self)  # tables and their indices are shared
+        made.mixture = Mixture.fit(steps, parts, self.vocab, nested=nested)
+        return made
 
     def _parts(self, tokens: Int[np.ndarray, " n"]) -> tuple[list[Step], Float[np.ndarray, "n j"]]:
         tokens = np.asarray(tokens, dtype=np.int64)
