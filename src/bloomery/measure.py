@@ -32,6 +32,8 @@ class Items:
     key: str
     sums: tuple[float, ...]
     weights: tuple[float, ...]
+    exponential: bool = False
+    """The value is exp of that mean: a perplexity, of a loss's items."""
 
     def __post_init__(self) -> None:
         if len(self.sums) != len(self.weights):
@@ -65,11 +67,15 @@ class Measurement:
         if self.unit:
             out["unit"] = self.unit
         if self.items is not None:
+            exponential = {"exponential": True} if self.items.exponential else {}
             out["items"] = {
                 "key": self.items.key,
                 "sums": [_number(value) for value in self.items.sums],
                 "weights": [_number(value) for value in self.items.weights],
+                **exponential,
             }
+            if self.items.exponential:
+                out["items"]["exponential"] = True
         return out
 
     @staticmethod
@@ -85,10 +91,13 @@ class Measurement:
             who=data.get("who", "candidate"),
             step=data.get("step"),
             tokens=data.get("tokens"),
-            items=Items(items["key"], tuple(float(v) for v in items["sums"]), tuple(float(v) for v in items["weights"]))
-            if items
-            else None,
+            items=_items(items) if items else None,
         )
+
+
+def _items(data: Mapping[str, Any]) -> Items:
+    sums, weights = (tuple(float(value) for value in data[name]) for name in ("sums", "weights"))
+    return Items(data["key"], sums, weights, bool(data.get("exponential", False)))
 
 
 def _number(value: float) -> float | str:

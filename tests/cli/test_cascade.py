@@ -127,3 +127,6 @@ def test_there_has_to_be_something_to_serve(done: Path, tmp_path: Path, bloomery
     (tmp_path / "smith.txt").write_text("iron")
     two = ("--cascade", "forge.yaml", "--cascade", "forge.yaml")
     assert "two are called 'forge'" in bloomery("serve", *two, "--port", "0", "--runs", done / "runs").err
+    mistyped = ("--cascade", "forge.yaml", "--packets", tmp_path / "inbx", "--port", "0", "--runs", done / "runs")
+    assert "inbx has no folder for a cascade" in (found := bloomery("serve", *mistyped)).err
+    assert found.code == 2

@@ -76,6 +76,7 @@ def test_filters(bloomery: Command, tmp_path: Path) -> None:
         assert f"did you mean '{hint}'?" in wrong.err
 
 
+@pytest.mark.slow
 def test_the_page_is_written_and_nothing_else_is_printed(bloomery: Command, tmp_path: Path) -> None:
     said = bloomery("claims", "--write", "claims.md", "--system", "agp")
     assert said.out.strip() == "claims.md"

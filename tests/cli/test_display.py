@@ -111,3 +111,16 @@ def test_another_attempt_runs_its_cells_again() -> None:
     done = [event("cell_finished", seconds=4.0)] * 2
     assert left(planned, *done, event("verdict")) == 0
     assert left(planned, *done, event("verdict"), event("stage_started", cells=[])) == pytest.approx(8)
+
+
+def test_what_earlier_processes_spent_counts_against_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.cli.bars.PLAIN_LINE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr("bloomery.cli.display.time.monotonic", lambda: 50.0)
+    screen = io.StringIO()
+    display = Display(Console(file=screen, width=200), wall_cap_seconds=7200)
+    display.already([{"event": "spent", "seconds": 600.0}, {"event": "spent", "seconds": 90.0, "shared_seconds": 45.0}])
+    place = {"stage": "base", "attempt": 1, "who": "candidate", "seed": 0}
+    display({"event": "cell_started", **place})
+    display({"event": "progress", "step": 1, "steps": 1, **place})
+    display.close()
+    assert ", budget 645/7200 s" in screen.getvalue()

@@ -1,8 +1,10 @@
-"""`bloomery improve` as its user sees it: real cycles in real processes, limited, stopped, and its mistakes."""
+"""`bloomery improve` as its user sees it: real cycles in real processes, killed, limited, stopped, and its mistakes."""
 
 import configparser
+import json
 import os
 import plistlib
+import random
 import resource
 import shlex
 import shutil
@@ -17,6 +19,8 @@ import pytest
 
 from bloomery.cli import improving, services
 from bloomery.cli.improving import Limits, busy, limits
+from bloomery.engine.artifact import SEAL, digest_of, unseal
+from bloomery.engine.events import read_events
 from bloomery.errors import PlanError
 from support.command import Command, Said, finished, process, tiny_plan
 
@@ -79,6 +83,68 @@ def record(folder: Path) -> Path:
     return folder / "runs/test/tiny-improve"
 
 
+def told(folder: Path) -> list[Path]:
+    """Its own record, and that of each of two cycles."""
+    return [record(folder) / "improve.jsonl", *(record(folder) / f"{cycle}/events.jsonl" for cycle in (1, 2))]
+
+
+def lines(folder: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in told(folder) if file.exists())
+
+
+def judged(folder: Path) -> list[tuple[int, str, str]]:
+    events = read_events(told(folder)[0])
+    return [(event["cycle"], event["verdict"], event["why"]) for event in events if event["event"] == "cycle_judged"]
+
+
+def measured(folder: Path) -> set[str]:
+    """All that two cycles have measured but what it cost: a kill costs what is done again."""
+    found = [event for file in told(folder)[1:] for event in read_events(file) if event["event"] == "measured"]
+    cost = ("cost/", "train/tokens_per_second", "train/model_flop_utilisation")
+    values = [{key: value for key, value in event.items() if key != "time"} for event in found]
+    return {json.dumps(one, sort_keys=True) for one in values if not one["measurement"]["name"].startswith(cost)}
+
+
+def weights(folder: Path) -> list[dict[str, str]]:
+    """The hashes that each of two cycles ended with."""
+    ended = [[event for event in read_events(file) if event["event"] == "cell_finished"] for file in told(folder)[1:]]
+    return [events[-1]["hashes"] for events in ended]
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_started_again_nothing_is_lost_or_half_written(ended: Path, tmp_path: Path) -> None:
+    """With SIGKILL, at three moments anywhere in two cycles. It ends as one that nobody disturbed."""
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    for folder in (calm, rough):
+        shutil.copytree(ended, folder)
+    assert improve(calm, "--cycles", "2").code == 0
+    moments = sorted(random.Random().sample(range(1, lines(calm)), 3))
+    killed = 0
+    for moment in moments:
+        if len(judged(rough)) == 2:
+            break  # what is done again after a kill is told again, so that later moments may lie beyond the end
+        running = begin(rough, "--cycles", str(2 - len(judged(rough))))
+        killed += until(lambda moment=moment: lines(rough) >= moment, running)
+        running.kill()  # its child goes with it, and holds the lock until it is gone
+        running.communicate()
+    assert killed, moments
+    if (left := 2 - len(judged(rough))) > 0:
+        said = improve(rough, "--cycles", str(left))
+        assert said.code == 0, (moments, said)
+    assert judged(rough) == judged(calm), moments
+    assert measured(rough) == measured(calm), moments
+    assert weights(rough) == weights(calm), moments
+    assert (record(rough) / "promoted.json").read_text() == (record(calm) / "promoted.json").read_text(), moments
+    held = json.loads((record(rough) / "promoted.json").read_text())["holds"]["model"]
+    assert digest_of(record(rough) / held["path"]) == held["digest"]
+    for file in told(rough):
+        assert all(json.loads(line) for line in file.read_text().splitlines()), (moments, file)
+    sealed = [seal.parent for seal in record(rough).rglob(SEAL)]
+    assert len(sealed) == len(list(record(calm).rglob(SEAL))) >= 2, moments
+    for folder in sealed:
+        unseal(folder, verify=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and prlimit")
 def test_a_cycle_is_nice_and_limited_and_saves_when_told_to_stop(here: Path) -> None:
@@ -106,6 +172,17 @@ def test_a_cycle_is_nice_and_limited_and_saves_when_told_to_stop(here: Path) -> 
     (record(here) / "stop").touch()
     said = improve(here)
     assert (said.code, "remove it to go on" in said.out) == (0, True), said
+
+
+@pytest.mark.slow
+def test_a_cycle_that_needs_more_memory_than_it_may_take_is_rolled_back(here: Path, bloomery: Command) -> None:
+    said = improve(here, "--memory", "200 MiB", "--cycles", "5")
+    assert said.code == 3, said
+    assert "needs more than --memory" in said.err
+    assert "Traceback" not in said.err
+    said = bloomery("status", here / "runs/test/tiny")
+    assert "cycle 1: rolled back; it needed more memory" in said.out
+    assert "next: bloomery generate" in said.out
 
 
 @pytest.mark.slow

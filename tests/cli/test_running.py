@@ -214,6 +214,7 @@ def signal_once(reached: Callable[[], bool], number: signal.Signals) -> threadin
     return thread
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_next_run_ends_alike(
@@ -365,6 +366,7 @@ def test_other_text_under_the_same_plan_is_refused_unless_allowed(bloomery: Comm
     assert finished == [(2, 20_000 // 128 * 128)]  # nothing that the other text taught is in it
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_another_world_is_refused_unless_allowed(
     bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

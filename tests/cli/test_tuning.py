@@ -147,3 +147,19 @@ def test_such_a_plan_is_checked_without_a_problem(tmp_path: Path) -> None:
     said = finished(process(["check", "tiny.yaml", "--json"], tmp_path))
     assert said.code == 0, said
     assert json.loads(said.out)["problems"] == []
+
+
+@pytest.mark.slow
+def test_data_that_a_later_stage_would_refuse_are_refused_before_the_first(tmp_path: Path) -> None:
+    file = plan(tmp_path)
+    settings = json.loads(file.read_text())
+    tune = settings["stages"][1]
+    tune["config"] |= {"data": "skills", "balance": {"at_most": "10%", "at_least": "3%", "examples": 20}}
+    del tune["needs"]["won"], settings["inputs"]
+    file.write_text(json.dumps(settings))
+    said = finished(process(["run", file.name, "--threads", "1"], tmp_path))
+    assert said.code == 2
+    assert "stages.tune" in said.err
+    assert "expected: at most 10%" in said.err
+    (events,) = (tmp_path / "runs").rglob("events.jsonl")
+    assert not [event for event in read_events(events) if event["event"] == "stage_started"]

@@ -34,7 +34,9 @@ def test_a_folder_gives_its_files_by_path_with_the_first_folder_as_category(tmp_
     assert list(texts(TextFiles(tmp_path, ["*.py"]))) == ["skipped.py"]
 
 
-@given(st.text(alphabet="a \t\n\r\x0b\x0c\u2028", max_size=60), st.sampled_from(["file", "paragraph", "line"]))
+@given(
+    st.text(alphabet="a \t\n\r\x0b\x0c\u2028", max_size=60), st.sampled_from(["file", "stretch", "paragraph", "line"])
+)
 def test_pieces_joined_are_the_file(text: str, cut: files.Cut) -> None:
     pieces = [text] if cut == "file" else files._pieces(text, cut)
     assert "".join(pieces) == text
@@ -44,6 +46,18 @@ def test_a_file_is_cut_at_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("one\nmore\n\n  \n\ntwo\n\nthree")
     source = TextFiles(tmp_path / "t.txt", cut="paragraph")
     assert list(texts(source).values()) == ["one\nmore\n\n  \n\n", "two\n\n", "three"]
+
+
+def test_a_stretch_ends_with_the_paragraph_that_makes_it_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "STRETCH", 8)
+    (tmp_path / "t.txt").write_text("one\n\ntwo\n\nthree is longer\n\n\nfour\n\n5")
+    assert list(texts(TextFiles(tmp_path / "t.txt", cut="stretch")).items()) == [
+        ("t.txt#0", "one\n\ntwo\n\n"),
+        ("t.txt#1", "three is longer\n\n\n"),
+        ("t.txt#2", "four\n\n5"),
+    ]
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_a_step_is_the_same_in_any_order_and_after_first_step(write_file: Write,
     assert steps != [content(Batches([(file, 1.0)], **{**make, "seed": 8}).batch_at(step)) for step in range(60)]
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_in_another_process(write_file: Write) -> None:
     file = write_file(TEXTS)
     program = (

@@ -279,6 +279,26 @@ def test_items_that_do_not_make_up_the_value_give_no_interval() -> None:
     assert one(condition(value=1e9, confidence="95%"), [perplexity]).status == "inconclusive"
 
 
+def test_perplexities_are_compared_text_by_text() -> None:
+    """As their losses: at seven percent less, hard and easy texts would hide it."""
+
+    def perplexity(of: Measurement) -> Measurement:
+        assert of.items is not None
+        items = replace(of.items, exponential=True)
+        told = replace(of, name="text/perplexity", value=math.exp(of.value), items=items)
+        return Measurement.from_json(told.to_json())
+
+    both = [perplexity(over(texts(-0.07))), perplexity(over(texts(0, draw=1), who="control"))]
+    declared = {"text/perplexity": Emitted("", "lower")}
+    asked = condition(metric="text/perplexity", relative_to="control", value=0.97, confidence="95%")
+    found = one(asked, both, declared)
+    assert found.status == "pass"
+    assert found.interval is not None
+    assert 0.91 < found.interval.low < math.exp(-0.07) < found.interval.high < 0.97
+    blind = [replace(one, items=None, interval=Interval(one.value * 0.88, one.value * 1.14)) for one in both]
+    assert one(asked, blind, declared).status == "inconclusive"
+
+
 def test_worst_seed_with_confidence_must_clear_with_every_seed() -> None:
     gate = condition(value=4, aggregate="worst", confidence="95%")
     good = [over(texts(-0.5, draw=s), s) for s in range(2)]

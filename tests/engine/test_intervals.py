@@ -1,6 +1,7 @@
 """Intervals against published tables, closed forms, the bootstrap, and their own promise: coverage."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist, stdev
 
 import numpy as np
@@ -142,6 +143,58 @@ def test_paired_intervals_agree_with_the_bootstrap_over_documents(comparison: st
     assert found.high - found.low == pytest.approx(high - low, rel=0.08)
     assert found.low == pytest.approx(low, abs=0.1 * (high - low))
     assert found.high == pytest.approx(high, abs=0.1 * (high - low))
+
+
+def perplexities(pairs: list[tuple[Items, Items]]) -> list[tuple[Items, Items]]:
+    return [(replace(a, exponential=True), replace(b, exponential=True)) for a, b in pairs]
+
+
+def test_a_ratio_of_perplexities_is_exp_of_the_difference_of_losses() -> None:
+    pairs = documents(np.random.default_rng(7), 60, 1, -0.08)
+    found, losses = paired_interval(perplexities(pairs), "ratio"), paired_interval(pairs, "difference")
+    assert found is not None
+    assert losses is not None
+    assert (found.low, found.high) == (pytest.approx(math.exp(losses.low)), pytest.approx(math.exp(losses.high)))
+    assert losses.low < -0.08 < losses.high
+    alone, loss = items_interval([perplexities(pairs)[0][0]]), items_interval([pairs[0][0]])
+    assert alone is not None
+    assert loss is not None
+    assert (alone.low, alone.high) == (pytest.approx(math.exp(loss.low)), pytest.approx(math.exp(loss.high)))
+    # What both find hard cancels; taken as independent it would not.
+    b = items_interval([perplexities(pairs)[0][1]])
+    assert b is not None
+    top, bottom = (math.exp(sum(one.sums) / sum(one.weights)) for one in pairs[0])
+    apart = unpaired_interval(top, alone, bottom, b, "ratio")
+    assert apart is not None
+    assert apart.high - apart.low > 3 * (found.high - found.low)
+
+
+@pytest.mark.parametrize("comparison", ["difference", "ratio"])
+def test_paired_perplexities_agree_with_the_bootstrap_over_documents(comparison: str) -> None:
+    random = np.random.default_rng(8)
+    pairs = documents(random, 400, 3, -0.05)
+    picked = random.integers(0, 400, (4000, 400))
+    statistics = np.zeros(4000)
+    for a, b in pairs:
+        top = np.exp(np.array(a.sums)[picked].sum(1) / np.array(a.weights)[picked].sum(1))
+        bottom = np.exp(np.array(b.sums)[picked].sum(1) / np.array(b.weights)[picked].sum(1))
+        statistics += (top - bottom if comparison == "difference" else top / bottom) / 3
+    low, high = np.quantile(statistics, [0.025, 0.975])
+    found = paired_interval(perplexities(pairs), comparison)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.high - found.low == pytest.approx(high - low, rel=0.1)
+    assert found.low == pytest.approx(low, abs=0.1 * (high - low))
+    assert found.high == pytest.approx(high, abs=0.1 * (high - low))
+
+
+def test_perplexities_that_are_no_numbers_or_stand_beside_losses_have_no_interval() -> None:
+    ((a, b),) = documents(np.random.default_rng(9), 20, 1, 0)
+    ((large, other),) = perplexities([(a, b)])
+    assert paired_interval([(large, b)], "ratio") is None
+    assert items_interval([replace(large, sums=tuple(300 * x for x in large.sums))]) is None
+    assert paired_interval([(large, replace(other, sums=tuple(300 * x for x in other.sums)))], "ratio") is None
+    wild = Items("k", (0.0, 140.0), (1.0, 1.0), exponential=True)
+    assert items_interval([wild]) is None
 
 
 def test_a_single_ratio_estimator_agrees_with_the_bootstrap() -> None:

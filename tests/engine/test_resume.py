@@ -108,7 +108,7 @@ def test_the_plan_does_all_that_it_is_meant_to(whole: Ran) -> None:
     assert {event["who"] for event in whole.told("cell_finished")} == {"candidate", "control", "baseline:mean"}
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_killed_once_at_any_event(
     part: int, whole: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -123,7 +123,7 @@ def test_killed_once_at_any_event(
         assert_same(bench.launch(), whole)
 
 
-@pytest.mark.parametrize("events", [12, 17])
+@pytest.mark.parametrize("events", [17, pytest.param(12, marks=pytest.mark.slow)])
 def test_killed_again_and_again(events: int, whole: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path)
     bench.write(*STAGES, **KEYS)

@@ -1,5 +1,6 @@
 """Calibration against definitions written out token by token, and against models whose calibration is known."""
 
+import itertools
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -133,3 +134,57 @@ def test_the_interval_covers_what_the_urn_would_give_with_more_draws() -> None:
         assert interval is not None
         covered += interval.low <= 0.1 <= interval.high
     assert 52 <= covered <= 60
+
+
+def test_risk_is_of_the_surest_answers_and_its_area_the_mean_of_all_orders_of_equals() -> None:
+    """By hand: errors 0, 1, 0 in the order of confidence; then against every order of what is equally sure."""
+    found = calibration.risk_coverage(np.array([0.2, 0.9, 0.5]), np.array([1.0, 1.0, 0.0]))
+    assert found.tolist() == pytest.approx([0, 1 / 2, 1 / 3])
+    confidence, came = np.array([0.5, 0.7, 0.5, 0.5, 0.1]), np.array([1.0, 0.0, 0.0, 1.0, 0.0])
+    curves = []
+    for order in itertools.permutations(range(5)):
+        if (np.diff(confidence[list(order)]) <= 0).all():
+            wrong = 1 - came[list(order)]
+            curves.append([wrong[:k].sum() / k for k in range(1, 6)])
+    assert len(curves) == 6
+    assert calibration.risk_coverage(confidence, came).tolist() == pytest.approx(np.mean(curves, axis=0))
+    blind = predictions(np.ones(5), came)
+    (area, _), (above, _) = calibration.areas(blind)
+    assert (area, above) == pytest.approx(((1 - came).mean(), 0))
+
+
+def predictions(confidence: np.ndarray, came: np.ndarray) -> Predictions:
+    nothing = np.zeros(len(came))
+    return Predictions(np.arange(len(came)) // 2, confidence, came, nothing, nothing, 1 + (len(came) - 1) // 2, "")
+
+
+def test_an_area_has_an_interval_over_documents() -> None:
+    draw = np.random.default_rng(0)
+    came = (draw.random(60) < 0.4).astype(float)
+    good = predictions(np.where(came == 1, 0.9, 0.1) + 0.01 * draw.random(60), came)
+    (area, interval), (above, other) = calibration.areas(good)
+    assert interval is not None
+    assert other is not None
+    assert interval.low <= area <= interval.high < (1 - came).mean()
+    assert above == pytest.approx(area - (1 - came).mean())
+    assert other.low <= above <= other.high < 0
+
+
+class Sure(Urn):
+    """Says `a` each time, and is surer of it at the beginning of a document."""
+
+    def answers(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        places = torch.arange(tokens.shape[1]).expand(tokens.shape)
+        return torch.full_like(tokens, 98), 1 / (1.0 + places)
+
+
+def test_answers_of_the_model_s_own_are_judged_in_place_of_the_likeliest(drawn: TokenFile) -> None:
+    """b, though a is likelier; the probabilities stay what they are."""
+    plain, own = (predict(Sure(), drawn, context=64, own=own) for own in (False, True))
+    text = np.asarray(drawn.tokens)
+    assert plain.came.mean() == pytest.approx((text == ord("a")).mean())
+    assert own.came.mean() == pytest.approx((text == ord("b")).mean())
+    assert own.nats.tolist() == plain.nats.tolist()
+    first = [drawn.document(index)[0] == ord("b") for index in range(drawn.documents)]
+    assert own.came[own.confidence == 1].sum() >= sum(first)
+    assert predict(Urn(), drawn, context=64, own=True).confidence.tolist() == plain.confidence.tolist()

@@ -20,7 +20,7 @@ def slow(model: Transformer, tokens: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_rows_have_the_logits_of_texts_alone(window: int | None, seed: int) -> None:
     model, draw = writer(attention_window=window), random.Random(seed)
     batch = decoding(model, slots=SLOTS, length=LENGTH)

@@ -116,6 +116,7 @@ def test_scores_are_those_of_one_pass_a_request(name: str, asked: tuple[list[Req
         assert mine.greedy == slow.greedy
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(asked=requests())
 def test_small_batches_and_eager_copies_change_nothing(asked: tuple[list[Request], int]) -> None:

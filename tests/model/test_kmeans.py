@@ -38,3 +38,10 @@ def test_fewer_rows_than_centres() -> None:
     rows = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
     found = kmeans.centres(rows, torch.ones(2), 5, seed=0)
     assert {tuple(row) for row in found.tolist()} == {(0.0, 1.0), (2.0, 3.0)}
+
+
+def test_nearest_centres_of_more_rows_than_are_held_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(2 * kmeans.AT_ONCE + 7, 5, generator=generator, dtype=torch.float64)
+    centres = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    assert torch.equal(kmeans.nearest_of(rows, centres), torch.cdist(rows, centres).argmin(1))

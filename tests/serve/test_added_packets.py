@@ -68,6 +68,7 @@ def test_what_is_posted_is_answered_by_the_nearest_at_once(here: Any) -> None:
     assert 'path="/v1/packets",status="200"' in here.http.get("/metrics").text.replace('" ', '"')
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_folder_is_taken_when_it_is_whole(here: Any) -> None:
     here.inbox.mkdir(parents=True)
     (here.inbox / "news.txt").write_text(NEWS)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny import Trained
 from bloomery.data.prepared import Prepared
 from bloomery.engine.artifact import Artifact, seal, unseal
 from bloomery.engine.discover import catalogue
+from bloomery.engine.intervals import ratio_of
 from bloomery.errors import ArtifactError
 from bloomery.evaluate import energy, refusal
 from bloomery.measure import Measurement
@@ -278,5 +280,8 @@ def test_bootstrap_changes_the_interval_and_no_value(trained: Trained, data: Pre
     assert plain.interval is not None
     assert loss.interval is not None
     assert loss.interval != plain.interval
+    perplexity = drawn["perplexity"]
+    assert perplexity.items == replace(loss.items, exponential=True)  # so that gates compare it document by document
+    assert perplexity.value == pytest.approx(ratio_of(perplexity.items))
     widths = [one.high - one.low for one in (loss.interval, plain.interval)]
     assert 0.4 < widths[0] / widths[1] < 1.2  # 8 documents: t is wider than the percentiles

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from bloomery.data.prepared import Prepared
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.data.tokens import tokens_of
 from bloomery.engine.artifact import seal, unseal
-from bloomery.engine.stage import Stopped
+from bloomery.engine.stage import StageContext, Stopped
 from bloomery.errors import ArtifactError, DataError, TrainingError
 from bloomery.evaluate.gauntlet.generate import TEMPLATES, item_named
 from bloomery.evaluate.gauntlet.item import CATEGORIES
@@ -65,6 +65,11 @@ def tune_settings(**changes: Any) -> Settings:
 def made(folder: Path, examples: list[Example] = MADE) -> Any:
     write_examples(folder, examples, {"kind": "test"})
     return seal(folder, "play.data", "data")
+
+
+def material_of(ctx: StageContext, shares: Mapping[str, float]) -> Material:
+    assert ctx.data is not None
+    return Material(ctx.data, ctx.inputs, shares, {})
 
 
 def tune(data: Prepared, folder: Path, config: Settings, base: Trained, **more: Any) -> Trained:
@@ -141,7 +146,7 @@ def test_a_stage_that_made_nothing_leaves_its_share_to_the_others(
     assert any("won: no examples" in text for text in said)
     only = context(skills, tmp_path / "c", inputs={"won": made(tmp_path / "none", [])})
     with pytest.raises(DataError, match="no examples"):
-        Material(only, {"won": 1.0}, {})
+        material_of(only, {"won": 1.0})
 
 
 def test_made_examples_that_ask_what_is_held_out_are_left_out(skills: Prepared, tmp_path: Path) -> None:
@@ -155,8 +160,8 @@ def test_made_examples_that_ask_what_is_held_out_are_left_out(skills: Prepared, 
     )  # white space is one token with what follows
     merged = replace(kept[3], prompt=held[3].prompt, response=held[3].response.lstrip() + "s", origin={"round": 3})
     asked = [*held, *kept, same, reworded, spaced, merged]
-    material = Material(context(skills, tmp_path / "c", inputs={"won": made(tmp_path / "won", asked)}),
-                        {"skills": 0.5, "won": 0.5}, {})  # fmt: skip
+    ctx = context(skills, tmp_path / "c", inputs={"won": made(tmp_path / "won", asked)})
+    material = material_of(ctx, {"skills": 0.5, "won": 0.5})
     assert material.parts()[1][0].documents == len(kept)
     assert material.notes == ["won: 9 of 16 examples ask what is held out"]
 
@@ -164,7 +169,7 @@ def test_made_examples_that_ask_what_is_held_out_are_left_out(skills: Prepared, 
 def test_a_name_that_is_a_set_and_an_input_is_refused(skills: Prepared, tmp_path: Path) -> None:
     ctx = context(skills, tmp_path / "c", inputs={"skills": made(tmp_path / "won")})
     with pytest.raises(DataError, match="also a set"):
-        Material(ctx, {"skills": 1.0}, {})
+        material_of(ctx, {"skills": 1.0})
 
 
 # Balance
@@ -221,7 +226,7 @@ def test_who_falls_behind() -> None:
 def test_further_examples_are_new_tuples_of_the_split_and_of_no_held_out_template(
     skills: Prepared, tmp_path: Path
 ) -> None:
-    material = Material(context(skills, tmp_path / "c"), {"skills": 1.0}, {})
+    material = material_of(context(skills, tmp_path / "c"), {"skills": 1.0})
     added = [Addition(3, "math", 40), Addition(5, "code", 60), Addition(9, "math", 30)]
     file = material.parts(added)[0][0]
     own = skills.part("skills:train")
@@ -235,7 +240,7 @@ def test_further_examples_are_new_tuples_of_the_split_and_of_no_held_out_templat
     from bloomery.data.split import share_rule
 
     assert {share_rule(SPLIT)(key) for key in keys} == {"train"}
-    again = Material(context(skills, tmp_path / "c"), {"skills": 1.0}, {}).parts(added[:1])[0][0]
+    again = material_of(context(skills, tmp_path / "c"), {"skills": 1.0}).parts(added[:1])[0][0]
     assert again.names[own.documents :] == file.names[own.documents : own.documents + 40]
 
 
@@ -245,7 +250,7 @@ def test_of_other_sets_the_categorys_own_examples_are_read_once_more(tmp_path: P
     source = {"source": "jsonl", "file": "pairs.jsonl", "prompt": "prompt", "response": "response", "category": "kind"}
     data = {"tokenizer": {"kind": "bytes"}, "pairs": {**source, "split": SPLIT}}
     pairs = prepare(parse_data(data), tmp_path / "data", roots=[tmp_path])
-    material = Material(context(pairs, tmp_path / "c"), {"pairs": 1.0}, {})
+    material = material_of(context(pairs, tmp_path / "c"), {"pairs": 1.0})
     own = pairs.part("pairs:train")
     odd = [name for name, category in zip(own.names, own.categories, strict=True) if category == "odd"]
     file = material.parts([Addition(0, "odd", len(odd) + 2), Addition(1, "odd", 1)])[0][0]
@@ -372,7 +377,7 @@ def test_a_top_up_never_breaks_the_balance(skills: Prepared, base: Trained, tmp_
     (reading,) = training.readings_in(tuned.result.outputs["state"])
     assert reading.added
     assert all(one.count < 500 for one in reading.added)
-    weights = weigh(Material(tuned.context, reading.data, {}).parts(reading.added))
+    weights = weigh(material_of(tuned.context, reading.data).parts(reading.added))
     assert max(one.share for one in weights.values()) <= 0.14
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 
 import pytest
 
@@ -45,6 +46,18 @@ def test_noise_that_hides_the_answer_and_short_runs_are_no_plateau():
     assert plateau([3.5] * 100) == 0.0
     assert plateau([3.5] * 128) == 1.0
     assert plateau([]) == 0.0
+
+
+@pytest.mark.parametrize("scatter", [0.002, 0.01, 0.02])
+def test_a_flat_run_is_told_as_often_as_its_noise_allows(scatter):
+    """z = fall / its error is standard normal of a flat line, and it is told where z < 0.01 / error - 1."""
+    steps, runs = 140, 400
+    tail = steps // 4
+    error = scatter * math.sqrt(12 * tail / (tail * tail - 1))
+    expected = statistics.NormalDist().cdf(0.01 / error - 1)
+    draw = random.Random(0)
+    told = statistics.fmean(plateau([1 + draw.gauss(0, scatter) for _ in range(steps)]) for _ in range(runs))
+    assert told == pytest.approx(expected, abs=4 * math.sqrt(0.25 / runs))
 
 
 def test_final_loss_is_the_mean_of_the_last_twentieth():

@@ -36,6 +36,8 @@ class Display:
         """What an earlier process has done of this run: it is counted, not printed."""
         for event in events:
             self._count(event)
+            if event["event"] == "spent":  # its seconds count against the cap as ours do
+                self._began -= event.get("shared_seconds", event.get("seconds", 0.0))
 
     def __call__(self, event: Event) -> None:
         self._count(event)

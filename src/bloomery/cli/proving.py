@@ -22,11 +22,11 @@ from bloomery.errors import ArtifactError, PlanError, nearest
 
 POLL_SECONDS = 0.02
 RESUMED = "goes on from step "
-"""How the note begins that train.loop leaves where it found and used a checkpoint."""
+"""How the note begins that a loop (of train, of a memory's day) leaves where it found and used a checkpoint."""
 
 
 def verify_resume(plan: str, stage: str, kills: int, tokens: str, overrides: list[str], threads: int) -> int:
-    """Exit code 0 when all weights and optimiser states are equal, 1 when one differs or nothing was resumed."""
+    """Exit code 0 when all that is hashed is equal, 1 when one differs or nothing was resumed."""
     loaded = load_plan(plan, overrides)
     refuse(loaded)
     stages = [one.id for one in loaded.plan.stages]
@@ -76,7 +76,7 @@ def _compare(expected: dict[str, Any], found: dict[str, Any], resumed: int) -> i
     different = [cell for cell in expected if expected[cell] != found.get(cell)]
     for cell, hashes in expected.items():
         verdict = "DIFFERENT" if cell in different else "equal"
-        print(f"{cell}: {verdict}  weights {hashes['weights'][:16]}  optimiser {hashes['optimiser'][:16]}")
+        print(f"{cell}: {verdict}  " + "  ".join(f"{name} {value[:16]}" for name, value in hashes.items()))
         if cell in different:
             print(f"{' ' * len(cell)}  resumed   {found.get(cell)}")
     if different:
@@ -84,7 +84,7 @@ def _compare(expected: dict[str, Any], found: dict[str, Any], resumed: int) -> i
     elif not resumed:
         print("not shown: every kill came before the first checkpoint; use a longer --tokens")
     else:
-        print("resume is bit-exact: weights and optimiser, by sha256")
+        print(f"resume is bit-exact: {' and '.join(next(iter(expected.values())))}, by sha256")
     return 1 if different or not resumed else 0
 
 

@@ -72,6 +72,9 @@ def serve(
             inboxes = [Inbox(packets / each.name, each.shelf) for each in several if each.shelf is not None]
             if not inboxes:
                 raise BloomeryError("--packets", "no cascade with packets is served", "--cascade FILE with `packets`")
+            wanted = " or ".join(str(each.folder) for each in inboxes)
+            if not any(each.folder.is_dir() for each in inboxes):
+                raise BloomeryError("--packets", f"{packets} has no folder for a cascade", wanted, f"mkdir -p {wanted}")
         desk = Desk(served, limits.slots, limits.context, limits.queue, several)
         if api_key is None and not _loopback(host):
             print(f"warning: anybody who reaches {host} can use this server; --api-key asks for a key", file=sys.stderr)

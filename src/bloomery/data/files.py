@@ -25,7 +25,9 @@ from bloomery.data.examples import joined
 from bloomery.errors import DataError, MissingExtra, nearest
 
 TEXT_PATTERNS = ("*.txt", "*.md", "*.rst")
-Cut = Literal["file", "paragraph", "line"]
+Cut = Literal["file", "stretch", "paragraph", "line"]
+STRETCH = 65536
+"""Characters after which a stretch ends with its paragraph: some ten thousand words."""
 _PARAGRAPH_END = re.compile(r"(?<=\n)(?:[ \t\r]*\n)+")
 
 
@@ -101,8 +103,9 @@ def clean_text(text: str) -> str:
 class TextFiles:
     """A text file, or every file below a folder that fits one of `patterns`, in the order of the path.
 
-    A file is one document, or is cut at blank lines (`paragraph`) or newlines (`line`); the pieces, joined, are the
-    file again. The category is the first folder below the given one, if any.
+    A file is one document, or is cut at newlines (`line`), at blank lines (`paragraph`), or at the first blank line
+    after each STRETCH (`stretch`: a book as a few long documents); the pieces, joined, are the file again. The category
+    is the first folder below the given one, if any.
     """
 
     root: Path
@@ -127,8 +130,11 @@ class TextFiles:
 def _pieces(text: str, cut: Cut) -> list[str]:
     if cut == "line":
         return text.splitlines(keepends=True)
-    ends = [0, *(match.end() for match in _PARAGRAPH_END.finditer(text)), len(text)]
-    return [text[a:b] for a, b in pairwise(ends) if b > a]
+    least, ends = (STRETCH if cut == "stretch" else 1), [0]
+    for match in _PARAGRAPH_END.finditer(text):
+        if match.end() - ends[-1] >= least:
+            ends.append(match.end())
+    return [text[a:b] for a, b in pairwise((*ends, len(text))) if b > a]
 
 
 def _read_text(file: Path) -> str:

@@ -32,6 +32,7 @@ SUITES = {
     "lmeval": "bloomery.stages.lmeval:LmEval",
     "builtin": "bloomery.stages.builtin:Builtin",
     "calibration": "bloomery.stages.calibrating:Calibration",
+    "origin": "bloomery.stages.origin:Origin",
     "refusal": "bloomery.stages.refusing:Refusal",
     "system": "bloomery.stages.system:System",
     "contamination": "bloomery.stages.contamination:Contamination",

@@ -1,10 +1,10 @@
 """From measurements to the number that a condition compares, and its intervals: over seeds, and over items.
 
-The wider of the two counts. It refuses an interval where neither items nor three seeds give a spread. Items whose sums
-do not make up the measured value (a perplexity beside sums of nats) are set aside. Where both parties agree to the last
-bit on every item, there is no interval either: these items cannot tell the two apart, and an interval that took them
-for independent would say that they may differ, one of no width that they never do. (Yes/no items have one all the same:
-that of Bonett and Price, which is sound without a single disagreement.)
+The wider of the two counts. It refuses an interval where neither items nor three seeds give a spread. Items that do not
+make up the measured value (sums of nats beside a perplexity, unless they say that it is exp of their mean) are set
+aside. Where both parties agree to the last bit on every item, there is no interval either: these items cannot tell the
+two apart, and an interval that took them for independent would say that they may differ, one of no width that they
+never do. (Yes/no items have one all the same: that of Bonett and Price, which is sound without a single disagreement.)
 """
 
 from __future__ import annotations

@@ -214,14 +214,15 @@ class _Improving:
         return self._end(Ending(0, f"{ended} cycles have ended" if ended != 1 else "one cycle has ended"))
 
     def _begin(self, number: int) -> Path:
-        """The folder of a cycle, with its plan. What it begins with is fixed here, once."""
+        """The folder of a cycle, with its plan. What it begins with is fixed here, once; told first, so a kill may tell
+        it twice, and never not at all."""
         folder = self.one.folder / str(number)
         if not (folder / CYCLE).exists():
             held = {**self.one.start, **read_record(self.one.folder).held}
             loaded = self.one.cycle(number, held)
             facts = {"source": str(loaded.source), "plan": loaded.raw}
-            write_atomically(folder / CYCLE, json.dumps(facts, indent=1).encode())
             self.log.write("cycle_begun", cycle=number, holds={name: each.digest for name, each in held.items()})
+            write_atomically(folder / CYCLE, json.dumps(facts, indent=1).encode())
         self.tell(f"cycle {number}")
         return folder
 

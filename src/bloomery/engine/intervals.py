@@ -6,6 +6,9 @@ Sampling Techniques, 1977, 6.4). A difference of two such values over the same i
 ratio A/B the residuals r_i/B - (A/B^2) q_i (delta method), so what both find hard cancels. Over several seeds the
 statistic is the mean, and so are each item's residuals: seeds over the same items are not further items.
 
+A perplexity is exp(A), of residuals exp(A) r_i. Its intervals, and those of a ratio of two, are laid around the
+logarithm: with one seed that is exp of the interval of the loss, and of the difference of losses.
+
 It refuses an interval (None) where there is nothing to estimate a spread from: fewer than two items or seeds, or values
 that are all the same. All intervals are two-sided; for a one-sided bound at confidence c ask for the level 2c - 1.
 """
@@ -23,6 +26,8 @@ from bloomery.measure import Interval, Items
 Comparison = Literal["ratio", "difference"]
 ROUNDING: Final = 1e-12
 """A standard error below this share of the values is rounding, not spread."""
+LARGEST_EXPONENT: Final = 700
+"""Nats beyond which a perplexity is no number."""
 
 
 def normal_quantile(probability: float) -> float:
@@ -128,7 +133,8 @@ def items_interval(seeds: Sequence[Items], level: float = 0.95) -> Interval | No
     residuals = [_residuals(one) for one in seeds]
     kept = [i for i in range(len(residuals[0])) if any(one.weights[i] > 0 for one in seeds)]
     error = _standard_error([math.fsum(one[i] for one in residuals) / len(seeds) for i in kept])
-    return None if error is None else _around(mean, error, len(kept) - 1, abs(mean), level)
+    around = _around_logarithm if seeds[0].exponential else _around
+    return None if error is None else around(mean, error, len(kept) - 1, abs(mean), level)
 
 
 def paired_interval(
@@ -156,7 +162,8 @@ def paired_interval(
         residuals.append([r * by - q * against for r, q in zip(_residuals(a), _residuals(b), strict=True)])
     kept = [i for i in range(len(residuals[0])) if any(a.weights[i] > 0 or b.weights[i] > 0 for a, b in pairs)]
     error = _standard_error([math.fsum(one[i] for one in residuals) / len(pairs) for i in kept])
-    return None if error is None else _around(exact_mean(statistics), error, len(kept) - 1, scale, level)
+    around = _around_logarithm if pairs[0][0].exponential and comparison == "ratio" else _around
+    return None if error is None else around(exact_mean(statistics), error, len(kept) - 1, scale, level)
 
 
 def unpaired_interval(
@@ -205,18 +212,21 @@ def mean_of_bounds(intervals: Sequence[Interval]) -> Interval:
 
 
 def ratio_of(items: Items) -> float | None:
-    """sum(sums) / sum(weights), or None where that is no number or a weight is negative."""
+    """sum(sums) / sum(weights), or exp of it; None where that is no number or a weight is negative."""
     weight = math.fsum(items.weights)
     if not (math.isfinite(weight) and weight > 0 and min(items.weights) >= 0):
         return None
     value = math.fsum(items.sums) / weight
+    if items.exponential:
+        value = math.exp(value) if value <= LARGEST_EXPONENT else math.inf
     return value if math.isfinite(value) else None
 
 
 def _residuals(items: Items) -> list[float]:
     weight = math.fsum(items.weights)
     value = math.fsum(items.sums) / weight
-    return [(x - value * w) / weight for x, w in zip(items.sums, items.weights, strict=True)]
+    slope = math.exp(value) if items.exponential else 1.0
+    return [slope * (x - value * w) / weight for x, w in zip(items.sums, items.weights, strict=True)]
 
 
 def _standard_error(residuals: Sequence[float]) -> float | None:
@@ -231,12 +241,23 @@ def _around(centre: float, error: float, degrees: int, scale: float, level: floa
     return Interval(centre - half, centre + half, level)
 
 
+def _around_logarithm(centre: float, error: float, degrees: int, scale: float, level: float) -> Interval | None:
+    """Of a positive value; `error` is its own. Refuses bounds that are no numbers."""
+    if centre <= 0 or (found := _around(centre, error, degrees, scale, level)) is None:
+        return None
+    steps = (found.high - centre) / centre
+    if abs(math.log(centre)) + steps > LARGEST_EXPONENT:
+        return None
+    return Interval(centre * math.exp(-steps), centre * math.exp(steps), level)
+
+
 def _same_items(several: Sequence[Items]) -> bool:
-    return bool(several) and len({(one.key, len(one.sums)) for one in several}) == 1 and len(several[0].sums) > 0
+    kinds = {(one.key, len(one.sums), one.exponential) for one in several}
+    return len(kinds) == 1 and len(several[0].sums) > 0
 
 
 def _is_binary(items: Items) -> bool:
-    return all(w == 1 for w in items.weights) and all(x in (0, 1) for x in items.sums)
+    return not items.exponential and all(w == 1 for w in items.weights) and all(x in (0, 1) for x in items.sums)
 
 
 def _with_items(items: Items, *sums: float) -> Items:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bloomery.engine import parties
 from bloomery.engine.adopting import Inputs
 from bloomery.engine.artifact import write_atomically
 from bloomery.engine.budget import Ledger
@@ -26,9 +27,10 @@ from bloomery.engine.resuming import begun_with, check_data, check_device, check
 from bloomery.engine.rundir import REGISTRATION_LOG, Lock, commit_of, provenance, run_folder
 from bloomery.engine.runner import Outcome, Runner
 from bloomery.engine.session import Data, Meter, Observer, Session
+from bloomery.engine.stage import ExaminingStage
 from bloomery.engine.workers import Workers
-from bloomery.errors import ArtifactError, BloomeryError
-from bloomery.plan import registration
+from bloomery.errors import ArtifactError, BloomeryError, DataError
+from bloomery.plan import cast, registration
 from bloomery.plan.canon import canonical
 from bloomery.plan.check_ready import lacking, unready
 from bloomery.plan.load import Loaded, resolve
@@ -203,6 +205,20 @@ def _open(loaded: Loaded, session: Session, how: Launch, *, resumed: bool) -> No
         session.emit("run_opened", **facts)
 
 
+def _examine(loaded: Loaded, catalogue: Catalogue, data: Data) -> None:
+    """Raise DataError, under the stage's name, for data that a later stage would refuse when its turn came."""
+    plan = resolve(loaded)
+    for stage in plan.stages:
+        kind = catalogue.kind(stage.kind) if stage.kind is not None else None
+        if isinstance(kind, ExaminingStage):
+            for who in cast.arms(stage):
+                try:
+                    kind.examine(parties.settings(plan, stage, kind, who, vocab=data.vocab), data.folder)
+                except DataError as error:
+                    error.where = f"{loaded.where(f'stages.{stage.id}')}: {error.where}"
+                    raise
+
+
 def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) -> Data:
     """Prepared data lies beside the runs and is shared by all that ask for the same. Its seconds belong to no stage."""
     meter = Meter(session, stage="", doing="data")
@@ -219,6 +235,7 @@ def _prepare(loaded: Loaded, session: Session, root: Path, before: list[Event]) 
     same = check_data(before, facts["digest"], loaded.digest, str(session.folder), session.allow_changed)
     fitted = fitted_parts(loaded.plan, session.catalogue)
     refuse_judged(loaded, facts["across"], fitted)
+    _examine(loaded, session.catalogue, Data(*data))
     session.emit("data_ready", once=same, **facts)
     for text in () if same else notes(facts["across"], fitted):
         session.emit("note", text=text)

@@ -144,6 +144,15 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class ExaminingStage(Protocol):
+    """A stage kind that can tell from the prepared data alone that it would refuse them, long before its turn."""
+
+    def examine(self, config: BaseModel, data: Path) -> None:
+        """data: the prepared folder. Raises DataError as `run` would."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
     """Measurements under names without the suite's own; `who` and `seed` are filled in by the runner."""

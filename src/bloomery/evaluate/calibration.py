@@ -8,6 +8,14 @@ and Brier's sum_v (p_v - [v = target])^2 (Brier 1950). Expected calibration erro
 over bins of equal width on (0, 1], or of equal mass: bounds are quantiles of c (Nguyen and O'Connor 2015). The plug-in
 ECE is never below the true one on average, so a small n looks worse, not better.
 
+An answer and a confidence of a model's own (`own`; model.interface.Answering) may stand in for the likeliest token and
+its probability. How well confidence ranks, whatever its scale, is the area under the risk-coverage curve (Geifman and
+El-Yaniv 2017): if only the k surest answers are kept, their share of errors is the risk at coverage k / n,
+
+    AURC = mean over k of risk(k)        the share of all errors, for a confidence that says nothing
+
+Of equal confidences each stands for all of them: the mean over their orders.
+
 Temperature T divides the logits; it minimises -log p on documents that are not judged: of another part, or of the other
 half of this one, so that either half is judged at the other's T. Searched on a grid of powers of 2^(1/6) from 1/4 to 4,
 then by a parabola. Documents are the items. Refuses what perplexity refuses.
@@ -28,7 +36,7 @@ from bloomery.data.tokens import TokenFile
 from bloomery.evaluate.perplexity import batches, spread
 from bloomery.evaluate.resample import bootstrap_interval
 from bloomery.measure import Interval, Items
-from bloomery.model.interface import LanguageModel, Scorer
+from bloomery.model.interface import Answering, LanguageModel, Scorer
 
 Reals = NDArray[np.float64]
 TEMPERATURES = tuple(2.0 ** (step / 6) for step in range(-12, 13))
@@ -63,8 +71,10 @@ def predict(
     temperatures: Sequence[float] | None = None,
     device: str = "cpu",
     max_documents: int | None = None,
+    own: bool = False,
 ) -> Predictions:
-    """Every token of the chosen documents, once. temperatures: one a chosen document; None: 1 for all."""
+    """Every token of the chosen documents, once. temperatures: one a chosen document; None: 1 for all. own: by answers
+    of the model's own, where it has any."""
     chosen = spread(tokens.documents, max_documents)
     heat = torch.ones(len(chosen)) if temperatures is None else torch.tensor(temperatures, dtype=torch.float32)
     columns: list[list[Tensor]] = [[], [], [], [], []]
@@ -77,11 +87,58 @@ def predict(
         for column, values in zip(columns, (slots, best, which == targets, -wanted, brier), strict=True):
             column.append(values)
     slots, best, came, nats, brier = (torch.cat(column).numpy() for column in columns)
+    if own and isinstance(scorer, Answering):
+        came, best = own_answers(scorer, tokens, chosen, context)
     key = tokens.digest if len(chosen) == tokens.documents else f"{tokens.digest}:{len(chosen)}"
     real = np.float64
     return Predictions(
         slots, best.astype(real), came.astype(real), nats.astype(real), brier.astype(real), len(chosen), key
     )
+
+
+def own_answers(scorer: Answering, tokens: TokenFile, chosen: list[int], context: int) -> tuple[Reals, Reals]:
+    """Whether what it says came, and how sure it was, in the order of `scored_logits`."""
+    came, sure = [], []
+    for inputs, targets, slots in batches(tokens, chosen, context, context, 4096):
+        said, confidence = scorer.answers(inputs)
+        scored = slots >= 0
+        came.append((said == targets)[scored].double())
+        sure.append(confidence[scored].double())
+    return torch.cat(came).numpy(), torch.cat(sure).numpy()
+
+
+def risk_coverage(confidence: Reals, came: Reals) -> Reals:
+    """risk(k) [n] of the k surest answers, k from 1 on."""
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence, wrong = confidence[order], 1 - came[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(sorted_confidence) != 0])
+    sizes = np.diff(np.r_[starts, len(order)])
+    alike = np.repeat(np.add.reduceat(wrong, starts) / sizes, sizes)
+    return np.cumsum(alike) / np.arange(1, len(order) + 1)
+
+
+def areas(found: Predictions, draws: int = 200) -> tuple[tuple[float, Interval | None], tuple[float, Interval | None]]:
+    """AURC, and how far it is above a blind choice's (the share of errors); percentile bootstraps over documents."""
+
+    def both(confidence: Reals, came: Reals) -> tuple[float, float]:
+        area = float(risk_coverage(confidence, came).mean())
+        return area, area - float(1 - came.mean())
+
+    values = both(found.confidence, found.came)
+    if found.documents < 2:
+        return (values[0], None), (values[1], None)
+    rows = [np.flatnonzero(found.document == one) for one in range(found.documents)]
+    generator, drawn = np.random.default_rng(0), list[tuple[float, float]]()
+    for _ in range(draws):
+        which = np.concatenate([rows[one] for one in generator.integers(found.documents, size=found.documents)])
+        if len(which):
+            drawn.append(both(found.confidence[which], found.came[which]))
+    bounds = np.quantile(np.array(drawn), (0.025, 0.975), axis=0)
+    first, second = (
+        (value, Interval(min(low, value), max(high, value), 0.95) if low < high else None)
+        for value, low, high in zip(values, *bounds.tolist(), strict=True)
+    )
+    return first, second
 
 
 def heat_curve(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -78,6 +78,10 @@ class PerplexityResult:
     def items(self) -> Items:
         """Loss as paired items: document, nats, tokens."""
         return Items(self.key, self.loss_sums, tuple(float(count) for count in self.token_counts))
+
+    def items_of_perplexity(self) -> Items:
+        """The same as those of a perplexity, which is exp of the loss."""
+        return replace(self.items(), exponential=True)
 
     def items_per_byte(self) -> Items:
         """Bits per byte as paired items: document, bits, bytes."""

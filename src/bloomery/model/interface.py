@@ -165,3 +165,27 @@ class Streaming(Protocol):
     def stream(self) -> Stream:
         """A reader for one token after another, with the numbers of `logprobs`."""
         ...
+
+
+@runtime_checkable
+class Featuring(Protocol):
+    """A scorer that tells which of its parts a text wakes: what a probe may classify texts by."""
+
+    vocab: int
+
+    def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]: ...
+    def features(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[f], none below zero: how often each of its parts answered to tokens [n]. f is the same for every text."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A scorer that has an answer and a confidence of its own, beside its probabilities."""
+
+    vocab: int
+
+    def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]: ...
+    def answers(self, tokens: Int[Tensor, "b t"]) -> tuple[Int[Tensor, "b t"], Float[Tensor, "b t"]]:
+        """What it says comes after each prefix, and how sure it is of that, from 0 to 1."""
+        ...

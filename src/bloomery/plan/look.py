@@ -135,7 +135,8 @@ class Look:
     ) -> tuple[BaseModel | None, list[BloomeryError]]:
         """`settings` as the kind's own model, or None and its errors; without a path their places mean nothing."""
         try:
-            return model.model_validate(dict(settings), context={"system": self.plan.system}), []
+            context = {"system": self.plan.system, "data": self.plan.data}
+            return model.model_validate(dict(settings), context=context), []
         except ValidationError as error:
             if path is None:
                 return None, list(translate(error, model, settings, {}))
@@ -145,7 +146,9 @@ class Look:
         except BloomeryError as error:
             found = [error]
         place = self.loaded.where(path or ())
-        return None, [PlanError(place, one.found, one.expected, one.hint) for one in found]
+        return None, [
+            PlanError(place, ": ".join(filter(None, (one.where, one.found))), one.expected, one.hint) for one in found
+        ]
 
     def place_stages(self) -> None:
         self.stages = list(_placed(self.plan.stages, ("stages",), None))

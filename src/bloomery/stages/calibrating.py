@@ -1,4 +1,6 @@
-"""The suite `calibration`: calibration errors, Brier score and log loss, as the model is and at a fitted temperature.
+"""The suite `calibration`: calibration errors, Brier score and log loss, as the model is and at a fitted temperature;
+and what its confidence is worth in choosing which answers to keep: `aurc`, and `ranking`, its distance from a blind
+choice, below zero where the surest answers are the better ones.
 
 `fit` names the part that the temperature is fitted on; without one, either half of the judged documents is judged at
 the temperature of the other. Every metric counts documents, with its interval over them (evaluate/calibration).
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -30,6 +32,9 @@ class CalibrationSettings(Frozen):
     context: int = Field(default=128, ge=2)
     items: int | None = Field(default=None, ge=1)
     """At most this many documents, of either part."""
+    confidence: Literal["probability", "own"] = "probability"
+    """own: the model's own answer and confidence, where it has them beside its probabilities; else the likeliest
+    token's. Brier score, log loss and all at a fitted temperature are of the probabilities in any case."""
 
     @model_validator(mode="after")
     def _apart(self) -> CalibrationSettings:
@@ -46,7 +51,10 @@ METRICS = {
     "brier": Emitted("", "lower"),
     "nll": Emitted("nats_per_token", "lower"),
     "accuracy": Emitted("", "higher"),
+    "aurc": Emitted("", "lower"),
+    "ranking": Emitted("", "lower"),
 }
+UNSCALED = ("accuracy", "aurc", "ranking")
 """As the model is; under `scaled/` at the fitted temperature, which changes no accuracy."""
 
 
@@ -57,7 +65,7 @@ class Calibration:
         return CalibrationSettings
 
     def emits(self, config: BaseModel) -> Mapping[str, Emitted]:
-        scaled = {f"scaled/{name}": one for name, one in METRICS.items() if name != "accuracy"}
+        scaled = {f"scaled/{name}": one for name, one in METRICS.items() if name not in UNSCALED}
         return {**METRICS, **scaled, "temperature": Emitted()}
 
     def run(self, config: BaseModel, model: Artifact, data: Path | None, *, device: str, threads: int) -> SuiteResult:
@@ -74,7 +82,7 @@ class Calibration:
         scorer = scorer_of(model.path, prepared, device=device)
         part = prepared.part(config.data)
         how: dict[str, Any] = {"context": config.context, "device": device, "max_documents": config.items}
-        plain = predict(scorer, part, **how)
+        plain = predict(scorer, part, own=config.confidence == "own", **how)
         curve = heat_curve(scorer, prepared.part(config.fit) if config.fit else part, **how)
         heat = best_temperature(curve.sum(0))
         temperatures = [heat] * plain.documents if config.fit else cross_fitted(curve)
@@ -83,7 +91,7 @@ class Calibration:
         return SuiteResult(
             (
                 *_measured(plain, config.bins, ""),
-                *(one for one in _measured(scaled, config.bins, "scaled/") if one.name != "scaled/accuracy"),
+                *_measured(scaled, config.bins, "scaled/"),
                 Measurement("temperature", heat, len(curve), spread),
             )
         )
@@ -91,12 +99,17 @@ class Calibration:
 
 def _measured(found: Predictions, bins: int, prefix: str) -> Iterator[Measurement]:
     from bloomery.engine.intervals import items_interval
-    from bloomery.evaluate.calibration import ece
+    from bloomery.evaluate.calibration import areas, ece
 
     for name, equal_mass in (("ece", False), ("ece_equal_mass", True)):
         value, interval = ece(found, bins, equal_mass=equal_mass)
         yield Measurement(f"{prefix}{name}", value, found.documents, interval)
-    for name, values in (("brier", found.brier), ("nll", found.nats), ("accuracy", found.came)):
+    kept = [("brier", found.brier), ("nll", found.nats)]
+    if not prefix:
+        for name, (value, interval) in zip(("aurc", "ranking"), areas(found), strict=True):
+            yield Measurement(name, value, found.documents, interval)
+        kept.append(("accuracy", found.came))
+    for name, values in kept:
         items = found.items(values)
         value = float(values.mean())
         unit = METRICS[name].unit

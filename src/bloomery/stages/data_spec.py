@@ -101,7 +101,7 @@ class TextSettings(FilesSettings):
     source: Literal["text"]
     files: str | None = None
     """A pattern such as `*.py`; by default text, Markdown and reStructuredText files."""
-    document: Literal["file", "paragraph", "line"] = "file"
+    document: Literal["file", "stretch", "paragraph", "line"] = "file"
     split_by: Literal["document"] = "document"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -58,6 +59,16 @@ class Finetune:
     def looks_at(self, config: BaseModel) -> tuple[str, ...]:
         assert isinstance(config, Settings)
         return (config.validation_part,)
+
+    def examine(self, config: BaseModel, data: Path) -> None:
+        """Of a mixture without made examples, whether it is balanced."""
+        from bloomery.data.prepared import Prepared
+        from bloomery.stages.material import Material
+
+        assert isinstance(config, Settings)
+        sets = Prepared.open(data).sets()
+        if config.balance is not None and all(part.partition(":")[0] in sets for part in config.data):
+            tuning.check_balance(Material(data, {}, config.data, config.formats.model_dump()), config.balance)
 
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
         from bloomery.stages.pricing import training_cost

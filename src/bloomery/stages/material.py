@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bloomery.engine.stage import StageContext
+from bloomery.engine.artifact import Artifact
 from bloomery.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,15 +36,17 @@ SEEDS = 50
 class Material:
     """Of one reading. Raises DataError for data that cannot be read, or where nothing is left."""
 
-    def __init__(self, ctx: StageContext, data: Mapping[str, float], formats: Mapping[str, int]) -> None:
+    def __init__(
+        self, folder: Path, inputs: Mapping[str, Artifact], data: Mapping[str, float], formats: Mapping[str, int]
+    ) -> None:
+        """folder: the prepared data. inputs: {part: examples that a stage made}. data: {part: share}."""
         from bloomery.data.prepared import Prepared
         from bloomery.data.tokens import together, tokens_of
 
-        assert ctx.data is not None
-        self._prepared = Prepared.open(ctx.data)
+        self._prepared = Prepared.open(folder)
         self.notes: list[str] = []
-        self.digests = {part: ctx.inputs[part].digest for part in data if part in ctx.inputs}
-        files = {part: self._file(ctx, part) for part in data}
+        self.digests = {part: inputs[part].digest for part in data if part in inputs}
+        files = {part: self._file(inputs, part) for part in data}
         kept = {part: file for part, file in files.items() if file.documents}
         if not kept:
             raise DataError("data", "no examples: no stage made any", "a part to learn from")
@@ -74,15 +77,15 @@ class Material:
             counts[one.category] = counts.get(one.category, 0) + one.count
         return [(first, share), *others]
 
-    def _file(self, ctx: StageContext, part: str) -> TokenFile:
+    def _file(self, inputs: Mapping[str, Artifact], part: str) -> TokenFile:
         from bloomery.data.examples import documents_of, read_examples
         from bloomery.data.tokens import tokens_of
 
-        if part not in ctx.inputs:
+        if part not in inputs:
             return self._prepared.part(part)
         if part in self._prepared.sets():
             raise DataError(f"needs.{part}", f"'{part}' is also a set of the plan's data", "a name of its own")
-        examples = read_examples(ctx.inputs[part].path)
+        examples = read_examples(inputs[part].path)
         asked = _Asked(self._prepared)
         kept = [example for example in examples if not asked.has(example)]
         if len(kept) < len(examples):

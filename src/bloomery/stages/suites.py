@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 
 from bloomery.engine.artifact import Artifact
+from bloomery.engine.intervals import LARGEST_EXPONENT
 from bloomery.engine.stage import SuiteResult
 from bloomery.errors import PlanError
 from bloomery.measure import Emitted, Interval, Items, Measurement
@@ -96,7 +97,9 @@ class Perplexity:
         return SuiteResult(
             (
                 Measurement("loss", result.loss, count, interval, unit="nats_per_token", items=items),
-                Measurement("perplexity", result.perplexity, count, _exponential(interval)),
+                Measurement(
+                    "perplexity", result.perplexity, count, _exponential(interval), items=result.items_of_perplexity()
+                ),
                 Measurement("bits_per_byte", result.bits_per_byte, count, items=result.items_per_byte()),
             )
         )
@@ -122,9 +125,6 @@ def _exponential(interval: Interval | None) -> Interval | None:
         return None
     return Interval(math.exp(interval.low), math.exp(interval.high), interval.level)
 
-
-LARGEST_EXPONENT = 700
-"""Nats beyond which a perplexity is no number."""
 
 DOCSTRING = re.compile(r'^def \w+\([^)]*\):\n    """\w+ \w+', re.MULTILINE)
 OPENING_CHARACTERS = 40

@@ -107,7 +107,7 @@ def train(
         )
         items, count = result.items(), len(result.loss_sums)
         ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
-        ctx.measure("val/perplexity", result.perplexity, n=count, **at(step))
+        ctx.measure("val/perplexity", result.perplexity, n=count, items=result.items_of_perplexity(), **at(step))
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
         if start is not None:
             start.look(model, step, result.loss, lambda name, value: ctx.measure(name, value, **at(step)))
@@ -254,7 +254,8 @@ def batches(ctx: StageContext, reading: Reading) -> Served:
     from bloomery.stages.material import Material
     from bloomery.stages.tuning import Served
 
-    return Served(Material(ctx, reading.data, reading.formats), reading, ctx.seed)
+    assert ctx.data is not None
+    return Served(Material(ctx.data, ctx.inputs, reading.data, reading.formats), reading, ctx.seed)
 
 
 def fit_config(ctx: StageContext, config: Training, start: Start | None = None) -> FitConfig:

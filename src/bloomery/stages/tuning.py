@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bloomery.engine.stage import StageContext
 from bloomery.errors import DataError
 from bloomery.measure import Emitted, Items
-from bloomery.stages.finetune_settings import Settings
+from bloomery.stages.finetune_settings import Balance, Settings
 from bloomery.stages.material import Material
 from bloomery.stages.training import LOSS, Addition, Reading, next_reading
 
@@ -78,7 +78,7 @@ class Tuning:
         assert ctx.data is not None
         self._ctx, self._config = ctx, config
         reading = next_reading(ctx, config, config.formats.model_dump())
-        self._material = Material(ctx, reading.data, reading.formats)
+        self._material = Material(ctx.data, ctx.inputs, reading.data, reading.formats)
         for note in self._material.notes:
             ctx.note("note", text=note)
         self._validation = Prepared.open(ctx.data).part(config.validation_part)
@@ -94,7 +94,7 @@ class Tuning:
                     raise DataError("topup", found, "every category that is looked at")
         self.batches = Served(self._material, reading, ctx.seed)
         self._reading = reading
-        self._check()
+        check_balance(self._material, config.balance)
         for category in self._weak():
             self._add(category, 0)
 
@@ -161,15 +161,13 @@ class Tuning:
             self.batches.added.append(Addition(step, category, count))
         self._ctx.note("note", text=f"{category} falls behind at step {step}: {count} further examples")
 
-    def _check(self) -> None:
-        from bloomery.data.balance import check_balance, weigh
 
-        balance = self._config.balance
-        if balance is not None:
-            weights = weigh(self._material.parts())  # additions are bounded where they are made
-            check_balance(
-                weights, at_most=balance.at_most, at_least=balance.at_least, examples=balance.examples
-            )  # fmt: skip
+def check_balance(material: Material, rule: Balance | None) -> None:
+    """Raises DataError where a mixture breaks the rule. What is added later is bounded where it is added."""
+    from bloomery.data.balance import check_balance, weigh
+
+    if rule is not None:
+        check_balance(weigh(material.parts()), at_most=rule.at_most, at_least=rule.at_least, examples=rule.examples)
 
 
 def behind(losses: Mapping[str, float], loss_over_mean: float) -> list[str]:

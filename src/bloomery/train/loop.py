@@ -142,7 +142,10 @@ def train_step(
     targets = valid_targets(batch)
     count = where.sum_counts(int((targets != IGNORE).sum()))
     if count == 0:
-        raise TrainingError(f"step {step}", "no token of the batch is learned from", "at least one unmasked target")
+        hint = "a longer context, so that responses stand behind their prompts; or a larger batch"
+        raise TrainingError(
+            f"step {step}", "no token of the batch is learned from", "at least one unmasked target", hint
+        )
     nats = 0.0
     rows = targets.shape[0] // config.accumulate
     for start in range(0, targets.shape[0], rows):

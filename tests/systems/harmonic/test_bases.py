@@ -17,6 +17,7 @@ from bloomery.systems.harmonic.bases.monarch import MonarchLinear
 from bloomery.systems.harmonic.bases.row_cos import RowCosLinear
 from bloomery.systems.harmonic.bases.row_gabor import RowGaborLinear
 from bloomery.systems.harmonic.bases.row_gauss import RowGaussLinear
+from bloomery.systems.harmonic.bases.row_scale_space import RowScaleSpaceLinear
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.config import Basis
 from bloomery.systems.harmonic.layers import Factorised, Generated, HarmonicLinear
@@ -78,6 +79,26 @@ def row_gabor(m: RowGaborLinear, o: int, i: int) -> Tensor:
     return total
 
 
+def row_scale_space(m: RowScaleSpaceLinear, o: int, i: int) -> Tensor:
+    """The blurred unit vector e_i, between four of its entries."""
+    widths, total = m.levels.widths(), torch.zeros((), dtype=m.amplitude.dtype)
+    for k in range(m.atoms):
+        centre = (0.7 * m.centre[o, k]).clamp(0, m.inputs - 1)
+        width = (0.7 * torch.exp(m.log_width[o, k])).clamp(widths[0], widths[-1])
+        level = torch.log(width / widths[0]) / math.log(2)
+        c, s = min(int(centre), m.inputs - 2), min(int(level), len(widths) - 2)
+        f, g = centre - c, level - s
+        value = sum(
+            share * math.exp(-(((i - position) / blur) ** 2) / 2) / (blur * math.sqrt(2 * math.pi))
+            for share, position, blur in (
+                ((1 - f) * (1 - g), c, widths[s]), (f * (1 - g), c + 1, widths[s]),
+                ((1 - f) * g, c, widths[s + 1]), (f * g, c + 1, widths[s + 1]),
+            )
+        )  # fmt: skip
+        total = total + m.amplitude[o, k] * (4 * math.pi) ** 0.25 * torch.sqrt(width) * value
+    return total
+
+
 def row_cos(m: RowCosLinear, o: int, i: int) -> Tensor:
     x = (i + 0.5) / m.inputs - 0.5
     waves = (
@@ -89,7 +110,7 @@ def row_cos(m: RowCosLinear, o: int, i: int) -> Tensor:
 
 REFERENCES: dict[str, Callable[..., Tensor]] = {
     "sine": sine, "lowrank": lowrank, "monarch": monarch, "kron": kron, "hashed": hashed,
-    "row_gauss": row_gauss, "row_gabor": row_gabor, "row_cos": row_cos,
+    "row_gauss": row_gauss, "row_scale_space": row_scale_space, "row_gabor": row_gabor, "row_cos": row_cos,
 }  # fmt: skip
 
 

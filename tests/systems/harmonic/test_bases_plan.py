@@ -9,7 +9,7 @@ from bloomery.plan.find import find_plan
 from bloomery.plan.yaml_text import parse
 from support.command import finished, process, write_text
 
-BASES = {"sine", "monarch", "kron", "lowrank", "hashed", "row_gauss", "row_gabor", "row_cos"}
+BASES = {"sine", "monarch", "kron", "lowrank", "hashed", "row_gauss", "row_scale_space", "row_gabor", "row_cos"}
 
 
 @pytest.mark.slow

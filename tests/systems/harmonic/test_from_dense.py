@@ -133,7 +133,7 @@ def test_cosines_are_the_best_set_of_whole_frequencies() -> None:
     assert found.unexplained == pytest.approx(missed / float(weight.square().sum()), rel=1e-5)
 
 
-@pytest.mark.parametrize("basis", ["row_gauss", "row_gabor", "row_cos"])
+@pytest.mark.parametrize("basis", ["row_gauss", "row_scale_space", "row_gabor", "row_cos"])
 def test_amplitudes_are_solved_anew(basis: str) -> None:
     """What is left is orthogonal to every atom that a row has taken: no amplitude could be better."""
     weight = random(5, 24)

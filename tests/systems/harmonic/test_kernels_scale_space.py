@@ -9,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bloomery.systems.harmonic.bases import make
+from bloomery.systems.harmonic.bases.row_scale_space import RowScaleSpaceLinear
+from bloomery.systems.harmonic.kernels.rows import ScaleSpaceDecode
 from bloomery.systems.harmonic.kernels.scale_space import Levels, blurred, look_up, scale_space_rows
 
 LEVELS = Levels(smallest=0.7, ratio=2.0, count=5)
@@ -122,3 +125,22 @@ def test_what_interpolation_costs() -> None:
 
     assert error(Levels(0.7, 2.0, 8)) == pytest.approx(0.06, abs=0.01)
     assert error(Levels(0.7, math.sqrt(2.0), 15)) == pytest.approx(0.03, abs=0.01)
+
+
+def test_a_layer_decodes_by_look_ups_and_is_packed_again_when_a_factor_changes() -> None:
+    torch.manual_seed(0)
+    module = make("row_scale_space", 96, 64, 4, compute_dtype=torch.bfloat16)
+    module.initialise()
+    assert isinstance(module, RowScaleSpaceLinear)
+    x = torch.randn(2, 96).bfloat16()
+    for _ in range(2):
+        with torch.no_grad():
+            both = module(x).float()
+            assert module._kernel is None
+            each = torch.stack([module(one) for one in x]).float()
+            assert isinstance(module._kernel, ScaleSpaceDecode)
+            assert (each - both).norm() < 0.01 * both.norm()
+            module.get_parameter("centre").add_(3.0)
+            module.get_parameter("log_width").add_(1.0)
+        assert not torch.equal(module(x[0]).float(), each[0])
+        assert module._kernel is None, "a pass with gradients lets go of it"

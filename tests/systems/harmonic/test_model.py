@@ -135,7 +135,7 @@ def test_frozen_linears_stay_as_drawn_while_the_rest_learns(basis: Basis) -> Non
     assert free.tally().total("frozen") == 0
 
 
-@pytest.mark.parametrize("form", ["shared_coordinates", "low_rank", "literal"])
+@pytest.mark.parametrize("form", ["shared_coordinates", "low_rank", pytest.param("literal", marks=pytest.mark.slow)])
 def test_frozen_levels_are_counted_frozen(form: str) -> None:
     shape = HarmonicConfig.model_validate(
         {"layers": 2, "width": 32, "heads": 2, "level": 2, "form": form, "meta_components": 3, "frozen": True}
@@ -245,6 +245,7 @@ def test_answers_are_scored_as_by_one_pass_each(
     [
         ("sine", {"out_coordinates", "in_coordinates"}),
         ("row_gauss", {"centre", "log_width"}),
+        ("row_scale_space", {"centre", "log_width"}),
         ("row_gabor", {"centre", "log_width", "frequency", "phase"}),
         ("row_cos", {"frequency", "phase"}),
     ],

@@ -3,26 +3,35 @@
 import json
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from asked import SHAPE, Asked, ask, random_model, until_done
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from test_packets import COMMON, SUBJECTS
 
+from bloomery.data.corpus import Document
 from bloomery.data.prepared import Prepared
+from bloomery.data.tokenizer import BytesTokenizer
+from bloomery.data.tokens import tokens_of
 from bloomery.engine.artifact import Artifact, seal
 from bloomery.engine.discover import catalogue
 from bloomery.errors import ArtifactError
 from bloomery.evaluate.cascade.card import Card
+from bloomery.evaluate.perplexity import batches
 from bloomery.stages import models
 from bloomery.stages.packets import DOCUMENTS, Additions, grown
 from bloomery.stages.prepare import parse_data, prepare
-from bloomery.systems.harmonic.packet_losses import halves
+from bloomery.systems.harmonic.packet_losses import halves, in_one_window, passages
 from bloomery.systems.harmonic.packets import route
 from bloomery.systems.harmonic.specialists import Packets, read_shelf, texts_of
+from bloomery.systems.harmonic.tfidf import Retrieval
 
 CONFIG: dict[str, Any] = {
     "specialists": 3, "tokens": 1920, "batch": 4, "context": 32, "precision": "fp32", "optimizer": {"lr": 0.1},
@@ -65,50 +74,95 @@ def made(shelves: Prepared, start: Artifact, tmp_path_factory: pytest.TempPathFa
     return ask(Packets(), shelves, tmp_path_factory.mktemp("made"), {"model": start}, CONFIG)
 
 
-def nats(folder: Path, tokens: list[int], first: int) -> float:
-    """Of the targets from place `first` on, each read with all that stands before it in one window of 32."""
+def nats(folder: Path, before: list[int], scored: list[int]) -> float:
+    """Of the scored tokens, each read with all that stands before it."""
     model = models.load_model(folder)
-    row, total = [model.vocab - 1, *tokens], 0.0
-    row[0] = 256
-    for window in range(0, len(tokens), 32):
-        part = row[window : window + 33]
-        with torch.no_grad():
-            logprobs = torch.log_softmax(model(torch.tensor([part[:-1]])).logits[0].double(), dim=-1)
-        for at, target in enumerate(part[1:]):
-            if window + at >= first:
-                total -= float(logprobs[at, target])
+    row, total = [256, *before, *scored], 0.0
+    assert len(row) <= 33, "one window"
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(torch.tensor([row[:-1]])).logits[0].double(), dim=-1)
+    for at, target in enumerate(scored, start=len(before)):
+        total -= float(logprobs[at, target])
     return total
 
 
-def test_losses_are_those_of_a_slow_sum(shelves: Prepared, made: Asked) -> None:
+def test_losses_are_those_of_a_slow_sum(shelves: Prepared, start: Artifact, made: Asked) -> None:
     tokenizer = shelves.tokenizer
     judged = halves(texts_of(shelves, "manuals:val"), 6)
     folder = made.folder / "experts"
     shelf = read_shelf(folder)
     relevance = shelf.relevance()
-    sums = dict.fromkeys(("routed", "random", "one"), 0.0)
+    sums = dict.fromkeys(("routed", "random", "one", "base", "retrieval"), 0.0)
     count = 0
+    cut = list(slowly_cut([text for _, text in texts_of(shelves, "manuals:train")], 6))
+    retrieval = Retrieval.of(cut)
     for document in judged:
-        tokens = [*map(int, tokenizer.encode(document.text)), tokenizer.end_of_document]
+        tokens = [*map(int, tokenizer.encode(document.text)), 256]
         first = len(tokenizer.encode(document.text[: document.prompt]))
-        count += len(tokens) - first
-        each = [nats(folder / "members" / str(one), tokens, first) for one in range(3)]
+        assert first > 16, "else the test says little"
+        before, scored = tokens[first - 16 : first], tokens[first : first + 16]
+        count += len(scored)
+        each = [nats(folder / "members" / str(one), before, scored) for one in range(3)]
         sums["routed"] += each[route(relevance, 3, document.text[: document.prompt])]
         sums["random"] += sum(each) / 3
-        sums["one"] += nats(made.folder / "one", tokens, first)
+        sums["one"] += nats(made.folder / "one", before, scored)
+        sums["base"] += nats(start.path, before, scored)
+        found = list((cut[retrieval.best(document.text[: document.prompt])] + "\n\n").encode())
+        sums["retrieval"] += nats(start.path, found + before[8:], scored)
     for name, total in sums.items():
         assert made.last(f"packets/{name}_loss").value == pytest.approx(total / count, rel=1e-4)
-    assert made.last("packets/over_one").value == pytest.approx((sums["routed"] - sums["one"]) / count, abs=1e-4)
+    for name in ("one", "retrieval"):
+        over = made.last(f"packets/over_{name}").value
+        assert over == pytest.approx((sums["routed"] - sums[name]) / count, abs=1e-4)
+
+
+def slowly_cut(texts: list[str], size: int) -> Iterator[str]:
+    for text in texts:
+        rest = text
+        while len(rest) > size:
+            yield rest[:size]
+            rest = rest[size:]
+        yield text[-size:]
+
+
+@given(st.lists(st.text("ab c\n", max_size=30), min_size=1, max_size=4), st.integers(1, 9))
+def test_passages_are_all_of_a_text_and_as_long_as_it_allows(texts: list[str], size: int) -> None:
+    ids = [np.frombuffer(text.encode(), np.uint8) for text in texts]
+    found = [bytes(one).decode() for one in passages(ids, size)]
+    assert found == list(slowly_cut([text for text in texts if text], size))
+
+
+@given(st.integers(16, 40), st.integers(1, 58), st.integers(1, 58), st.integers(1, 4))
+def test_what_is_retrieved_is_in_sight_of_all_that_is_scored_and_the_same_is_scored_without_it(
+    context: int, first: int, second: int, retrieved: int
+) -> None:
+    """Whatever the halves' lengths. The document counts up from 10, so that each of its tokens names its place."""
+    text = "".join(chr(10 + place) for place in range(first + second))
+    file = tokens_of("d", [Document("d", text, prompt=first)], BytesTokenizer())
+    scored: list[list[int]] = []
+    for found in ([], [7] * retrieved):
+        before = min(first, context // 4 if found else context // 2)
+        cut = in_one_window(file, context, [np.array(found, np.uint16)] if found else None)
+        ((inputs, targets, slots),) = batches(cut, [0], context, context, 4096)
+        assert inputs.shape[0] == 1
+        assert inputs.shape[1] <= context, "one window, and one budget for all"
+        scored.append(targets[slots == 0].tolist())
+        sight = [256, *found, *range(10 + first - before, 10 + first)]
+        assert inputs[0].tolist() == [*sight, *scored[-1][:-1]]
+    assert scored[0] == scored[1] == file.document(0)[first : first + context // 2].tolist()
 
 
 def test_it_measures_what_it_declares_and_every_control_is_there(made: Asked) -> None:
     declared = set(Packets().emits(Packets().config_model().model_validate(CONFIG)))
     assert {one.name for one in made.measured} == declared
+    base = made.last("packets/base_loss").items
+    assert base is not None
+    scored = (base.key, base.weights)
     for name in ("routed", "random", "one", "retrieval", "base"):
         one = made.last(f"packets/{name}_loss")
         assert one.n == 6
         assert one.items is not None
-        assert one.items.key == made.last("packets/base_loss").items.key  # type: ignore[union-attr]
+        assert (one.items.key, one.items.weights) == scored, "the same tokens for all"
     assert made.last("packets/one_loss").value < made.last("packets/base_loss").value, "it has learned"
     assert made.last("packets/trained").value == 3
     assert made.last("packets/stored").value == 3 * made.last("packets/one_stored").value
@@ -213,6 +267,7 @@ def numbers(data: Prepared, width: int) -> int:
         ({"specialists": 1}, "greater than or equal to 2"),
         ({"data": {"manuals": 0.5, "corpus": 0.5}}, "one set of documents"),
         ({"routing": "idf"}, "routing"),
+        ({"context": 12}, "a context of 12; 16 at least"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(change: dict[str, Any], says: str) -> None:

@@ -155,6 +155,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return prepared(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 def test_a_pretraining_begins_below_the_bigram_table_and_is_resumed(data: Prepared, tmp_path: Path) -> None:
     config = pretrain_settings(
         model={"layers": 2, "width": 32, "heads": 2, "tie_embeddings": False}, tokens=12800, batch=20,

@@ -16,7 +16,11 @@ from bloomery.systems.holographic.kinds import CalibrateSettings
         ({"timescales": [1, 2, 2]}, "each once"),
         ({"timescales": [1, 3]}, "hold 1 and 2"),
         ({"store": {"when_full": "stop"}}, "attractors forget"),
-        ({"mechanisms": {"novelty": False}}, "are of v4"),
+        ({"mechanisms": {"novelty": False}}, "mechanisms: of v4 and prod"),
+        ({"episodes": {"buffer": 10}}, "episodes: of v4 and prod"),
+        ({"consolidate_at": "adaptive"}, "consolidate_at: of v4"),
+        ({"noise": 0.1, "sleep": {"rem_cycles": 3}}, "noise, sleep.rem_cycles: of v4 and prod; attractors do not hear"),
+        ({"context": 4096}, r"leave it out.*dense\.context"),
     ],
 )
 def test_of_attractors(settings: dict[str, Any], said: str) -> None:
@@ -27,6 +31,16 @@ def test_of_attractors(settings: dict[str, Any], said: str) -> None:
 def test_the_theory_hears_what_attractors_do_not() -> None:
     heard = {"timescales": [3], "store": {"when_full": "stop"}, "mechanisms": {"novelty": False}}
     assert Consolidate.model_validate({"tokens": "1k tok", "variant": "v4", **heard}).timescales == (3,)
+    more = {
+        "context": 9,
+        "episodes": {"buffer": 10},
+        "consolidate_at": "adaptive",
+        "noise": 0.1,
+        "sleep": {"rem_cycles": 3},
+    }
+    assert Consolidate.model_validate({"tokens": "1k tok", "variant": "prod", **more}).context == 9
+    with pytest.raises(ValidationError, match="prototypes are of attractors"):
+        Consolidate.model_validate({"tokens": "1k tok", "variant": "v4", "prototypes": [8]})
     with pytest.raises(ValidationError, match="each once"):
         TheoryRun.model_validate({"tokens": "1k tok", "timescales": [2, 2]})
 

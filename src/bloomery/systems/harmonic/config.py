@@ -19,7 +19,7 @@ from bloomery.model.config import DenseConfig, total
 from bloomery.systems.harmonic.levels import linear_group, shared_group
 from bloomery.systems.harmonic.sizes import BLOCKS, largest_compression, size
 
-Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_gabor", "row_cos"]
+Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_scale_space", "row_gabor", "row_cos"]
 CHUNK = 128
 """Tokens among which overlap_linear looks at pairs; sums are carried from one chunk to the next."""
 FEED_FORWARD = ("gate", "up", "down")

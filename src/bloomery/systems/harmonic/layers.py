@@ -62,6 +62,34 @@ class HarmonicLinear(nn.Module, ABC):
         return counted(self, 2.0 * self.inputs * self.outputs)
 
 
+class Packed(HarmonicLinear):
+    """Has a kernel of its own for one vector in bfloat16 on a CPU, without gradients: packed from its factors, it
+    lives until one of them is written to (which `.data` hides), or a pass with gradients begins."""
+
+    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
+        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
+        self._kernel: Callable[[Tensor], Tensor] | None = None
+        self._kernel_for: Seen = ()
+
+    @abstractmethod
+    def pack(self) -> Callable[[Tensor], Tensor]:
+        """[i] -> [o] in float32, for factors as they are now."""
+
+    def by_kernel(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"] | None:
+        """None for all but such a vector."""
+        if torch.compiler.is_compiling():
+            return None
+        if torch.is_grad_enabled():
+            self._kernel, self._kernel_for = None, ()
+            return None
+        if x.numel() != self.inputs or x.dtype != torch.bfloat16 or x.device.type != "cpu":
+            return None
+        parameters = tuple(self.parameters())
+        if self._kernel is None or not unchanged(parameters, self._kernel_for):
+            self._kernel, self._kernel_for = self.pack(), seen(parameters)
+        return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
+
+
 Seen = tuple[tuple[Tensor, int | None], ...]
 
 
@@ -86,40 +114,22 @@ def counted(module: nn.Module, flops_per_token: float) -> Group:
     return Group(stored, stored, frozen=frozen, flops_per_token=flops_per_token)
 
 
-class Factorised(HarmonicLinear):
+class Factorised(Packed):
     """Applied factor by factor: compute falls with the numbers stored.
 
-    One vector in bfloat16 on a CPU, without gradients, is multiplied with float32 sums between the factors, by a fused
-    kernel where there is a C compiler and else by torch: the two differ by the order of sums, and both from several
-    vectors at once by bfloat16's rounding. Its packed copy of the factors lives until one of them is written to (which
-    `.data` hides), or a pass with gradients begins.
+    A kernel multiplies one vector with float32 sums between the factors, in C where there is a compiler and else by
+    torch: the two differ by the order of sums, and both from several vectors at once by bfloat16's rounding.
     """
-
-    def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
-        super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
-        self._kernel: Callable[[Tensor], Tensor] | None = None
-        self._kernel_for: Seen = ()
 
     @abstractmethod
     def product(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x W^T by torch; x in the compute dtype."""
 
-    @abstractmethod
-    def pack(self) -> Callable[[Tensor], Tensor]:
-        """[i] -> [o] in float32, for factors as they are now."""
-
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """x of any dtype; the result is in the compute dtype."""
         x = x.to(self.compute_dtype)
-        if not torch.compiler.is_compiling():
-            if torch.is_grad_enabled():
-                self._kernel, self._kernel_for = None, ()
-            elif x.numel() == self.inputs and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-                parameters = tuple(self.parameters())
-                if self._kernel is None or not unchanged(parameters, self._kernel_for):
-                    self._kernel, self._kernel_for = self.pack(), seen(parameters)
-                return self._kernel(x.flatten()).to(x.dtype).view(*x.shape[:-1], self.outputs)
-        return self.product(x)
+        found = self.by_kernel(x)
+        return self.product(x) if found is None else found
 
     def tally(self) -> Group:
         return counted(self, 2.0 * sum(parameter.numel() for parameter in self.parameters()))

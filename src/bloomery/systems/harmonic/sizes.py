@@ -3,16 +3,17 @@
 Every basis stores `per_component` numbers for each of its components and `fixed` once; the components are the most for
 which that is at most inputs * outputs / compression:
 
-| basis     | W [o i]                                       | per component    | fixed | operations per token |
-|-----------|-----------------------------------------------|------------------|-------|----------------------|
-| sine      | gain_o sin(omega sum_r U_or V_ri)             | o + i            | o     | those of the matrix  |
-| lowrank   | sum_r U_or V_ri                               | o + i            |       | 2 r (o + i)          |
-| monarch   | block-diagonal, shuffle, block-diagonal       | o + i            |       | 2 k (o + i)          |
-| kron      | sum_t A_t (x) B_t, A [p q], B [o/p i/q]       | p q + o i/(p q)  |       | those of the matrix  |
-| hashed    | sign(o, i) value[hash(o, i)]                  | 1                |       | those of the matrix  |
-| row_gauss | sum_k amplitude * Gaussian over i             | 3 o              |       | those of the matrix  |
-| row_gabor | sum_k amplitude * Gaussian * cosine over i    | 5 o              |       | those of the matrix  |
-| row_cos   | sum_k amplitude * cosine over i               | 3 o              |       | those of the matrix  |
+| basis           | W [o i]                                       | per component    | fixed | operations per token |
+|-----------------|-----------------------------------------------|------------------|-------|----------------------|
+| sine            | gain_o sin(omega sum_r U_or V_ri)             | o + i            | o     | those of the matrix  |
+| lowrank         | sum_r U_or V_ri                               | o + i            |       | 2 r (o + i)          |
+| monarch         | block-diagonal, shuffle, block-diagonal       | o + i            |       | 2 k (o + i)          |
+| kron            | sum_t A_t (x) B_t, A [p q], B [o/p i/q]       | p q + o i/(p q)  |       | those of the matrix  |
+| hashed          | sign(o, i) value[hash(o, i)]                  | 1                |       | those of the matrix  |
+| row_gauss       | sum_k amplitude * Gaussian over i             | 3 o              |       | those of the matrix  |
+| row_scale_space | the same, looked up in the scale-space of x   | 3 o              |       | those of the matrix  |
+| row_gabor       | sum_k amplitude * Gaussian * cosine over i    | 5 o              |       | those of the matrix  |
+| row_cos         | sum_k amplitude * cosine over i               | 3 o              |       | those of the matrix  |
 
 A basis is a row here and a file in `bases/`.
 """
@@ -73,6 +74,7 @@ FORMS: Mapping[str, Callable[[int, int], Form]] = {
     "kron": _kron,
     "hashed": lambda inputs, outputs: Form(1, most=inputs * outputs),
     "row_gauss": lambda inputs, outputs: Form(3 * outputs),
+    "row_scale_space": lambda inputs, outputs: Form(3 * outputs),
     "row_gabor": lambda inputs, outputs: Form(5 * outputs),
     "row_cos": lambda inputs, outputs: Form(3 * outputs),
 }

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from bloomery.systems.harmonic.packets import Shelf
 
 SHELF = "shelf.json"
+SHORTEST = 16
+"""Tokens of the context."""
 TOLERANCE = 0.05
 """Of the stored numbers of the one model, where they are to be those of all specialists."""
 
@@ -60,6 +62,8 @@ class Settings(Training):
     def _fits(self) -> Settings:
         if len(self.data) != 1:
             raise ValueError(f"packets come from one set of documents, not from {len(self.data)}")
+        if self.context < SHORTEST:
+            raise ValueError(f"a context of {self.context}; {SHORTEST} at least, a quarter of which is for retrieval")
         if self.steps < self.specialists:
             raise ValueError(f"{self.steps} steps for {self.specialists} specialists; more tokens, or fewer of them")
         return self

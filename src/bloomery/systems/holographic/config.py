@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from bloomery.errors import PlanError
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Bytes, Seconds, Tokens
 from bloomery.stages.pretrain import Settings as Pretraining
 from bloomery.stages.settings import Validation
+from bloomery.systems.holographic.budget import least_bytes, vocab_of
 
 Phase = Literal["non_rem", "rem", "replay", "prune", "merge"]
 PHASES: tuple[Phase, ...] = ("non_rem", "rem", "replay", "prune", "merge")
@@ -25,7 +27,7 @@ VARIANTS = ("attractor", "v4", "prod", "exact_context")
 
 class Store(Frozen):
     bytes: Bytes = Field(default=64 * 2**20, ge=2**16)
-    """What the memory may hold: of the model itself, not of the process."""
+    """What the memory may hold, the episodes that wait included: of the model itself, not of the process."""
     when_full: Literal["forget", "stop"] = "forget"
     """stop: nothing more is stored, and what is there goes on predicting."""
 
@@ -118,6 +120,26 @@ class Wake(Frozen):
         return f"{self.data.partition(':')[0]}:{self.validation.split}"
 
 
+def _within(wake: Consolidate | TheoryRun, info: ValidationInfo) -> None:
+    """Raises PlanError where the theory cannot keep to its bytes. The context's `data`: the plan's."""
+    vocab = vocab_of((info.context or {}).get("data"))
+    refuse_too_little(wake.variant, wake.store.bytes, vocab, wake.episodes.buffer)
+
+
+def refuse_too_little(variant: str, held: int, vocab: int, buffer: int) -> None:
+    least = least_bytes(variant, vocab, buffer)
+    if held < least:
+        waiting = "" if variant == "exact_context" else f" and {buffer:,} episodes that wait"
+        raise PlanError(
+            "store.bytes", f"{held:,} bytes for {variant} with {vocab:,} tokens{waiting}", f"{least:,} bytes at least",
+            "a larger store.bytes" + (", or a smaller episodes.buffer" if waiting else ""),
+        )  # fmt: skip
+
+
+UNHEARD = ("episodes", "consolidate_at", "noise", "mechanisms")
+"""By attractors, which dream of the whole day."""
+
+
 class Consolidate(Wake):
     variant: Literal["attractor", "v4", "prod", "exact_context"] = "attractor"
     timescales: Timescales = (1, 2, 3, 5, 7)
@@ -128,16 +150,30 @@ class Consolidate(Wake):
     """Tokens between two looks."""
 
     @model_validator(mode="after")
-    def _attractors_hear(self) -> Consolidate:
+    def _is_heard(self, info: ValidationInfo) -> Consolidate:
+        """What would change nothing is refused."""
         if self.variant != "attractor":
+            if self.prototypes is not None:
+                raise ValueError(f"prototypes are of attractors; {self.variant} makes as many as it finds")
+            _within(self, info)
             return self
         if not {1, 2} <= set(self.timescales):
             raise ValueError("timescales of attractors hold 1 and 2: prototypes are made of them")
         if self.store.when_full == "stop":
             raise ValueError("store.when_full: stop is of v4, prod and exact_context; attractors forget")
-        if self.mechanisms != Mechanisms():
-            raise ValueError("mechanisms are of v4 and prod")
+        fields = type(self).model_fields
+        unheard = [name for name in UNHEARD if getattr(self, name) != fields[name].default]
+        if self.sleep is not None and self.sleep.rem_cycles != Sleep().rem_cycles:
+            unheard.append("sleep.rem_cycles")
+        if unheard:
+            raise ValueError(f"{', '.join(unheard)}: of v4 and prod; attractors do not hear it; leave it out")
+        if self.context != fields["context"].default:
+            control = "control: {set: {dense.context: N}}"
+            raise ValueError(f"context: attractors have timescales; leave it out, and say the control's by `{control}`")
         return self
+
+
+Decoding = Literal["mixture", "vorticity", "similarity"]
 
 
 class TheoryRun(Wake):
@@ -154,6 +190,20 @@ class TheoryRun(Wake):
     """Tokens between two looks, at which everything is measured."""
     generate_every: Tokens | None = None
     """Tokens between two samples."""
+    decoding: Decoding = "mixture"
+    """vorticity: the seed's scores, of which the largest is taken; similarity: the same without the penalty. Of v4 and
+    prod, for what is written: as probabilities neither is meant to predict."""
+
+    @model_validator(mode="after")
+    def _decodes(self) -> TheoryRun:
+        if self.variant == "exact_context" and self.decoding != "mixture":
+            raise ValueError("decoding is of v4 and prod: exact_context has no multivectors")
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> TheoryRun:
+        _within(self, info)
+        return self
 
 
 class Theory(Frozen):
@@ -180,3 +230,4 @@ class Theory(Frozen):
     consolidate_at: Literal["fixed", "adaptive"] = "fixed"
     """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""
     mechanisms: Mechanisms = Mechanisms()
+    decoding: Decoding = "mixture"

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from bloomery.errors import PlanError
 from bloomery.systems.holographic.ladders import Ladder, contexts, longest, reach
-from bloomery.systems.holographic.store import PLACE, ROOM, Table
+from bloomery.systems.holographic.store import AMPLE, PLACE, ROOM, Table
 
 LARGEST_CHUNK, SMALLEST_CHUNK = 1 << 16, 1 << 8
 KEPT = 0.8
+AMPLE_BELOW = 0.4
+"""Of the budget: tables double up to there."""
 MOST_RARE = 1 << 20
 
 
@@ -97,18 +99,20 @@ class Counting:
         own = own[first:]
         tables = self.tables[ladder.name]
         for number, (features, context) in enumerate(zip(ladder.rungs, hashes, strict=True)):
-            there = slice(None) if (own >= longest(features)).all() else own >= longest(features)
-            keys = (context[first:] | targets)[there]
-            self._reserve(tables[number], len(keys))
-            fresh = tables[number].add(keys)
-            self.readings += len(keys)
-            if number:
-                tables[number - 1].bump((hashes[number - 1][first:] | targets)[there], fresh)
+            needed = longest(features)
+            self._reserve(tables[number], int((own >= needed).sum()))
+            below = (tables[number - 1], hashes[number - 1][first:]) if number else None
+            self.readings += tables[number].count(context[first:], targets, own, needed, below)
 
     def _reserve(self, table: Table, more: int) -> None:
-        size = table.needs(more)
+        ample = self.bytes <= AMPLE_BELOW * self.budget
+        size = table.needs(more, AMPLE if ample else ROOM)
         if size == table.bytes:
             return
+        if ample and self.bytes - table.bytes + size > self.budget:
+            size = table.needs(more)
+        if self.bytes - table.bytes + size > self.budget:
+            self._tighten()
         if self.bytes - table.bytes + size > self.budget:
             self.forget(int(KEPT * self.budget) - (size - table.bytes))
             size = table.needs(more)
@@ -117,6 +121,12 @@ class Counting:
         if self.bytes - table.bytes + size > self.budget:
             raise PlanError("store.bytes", f"{self.budget} bytes are full", "more, or fewer timescales")
         table.resize(size)
+
+    def _tighten(self) -> None:
+        """Take back the places that were given amply."""
+        for table in (one for tables in self.tables.values() for one in tables):
+            if (size := table.needs(0, anew=True)) < table.bytes:
+                table.resize(size)
 
     def forget(self, allowed: int) -> int:
         """Forget the rarest until the tables take no more bytes than allowed, or nothing can go; how many keys went."""

@@ -63,5 +63,12 @@ def dream(
     return drawn, kept
 
 
+def commonest(known: Counter[Form], most: int) -> Counter[Form]:
+    """The most frequent, of equals the lowest: a form that came once may be forgotten before it comes back."""
+    if len(known) <= most:
+        return known
+    return Counter(dict(sorted(known.items(), key=lambda one: (-one[1], one[0]))[:most]))
+
+
 def schemas(known: Counter[Form]) -> int:
     return sum(times >= RECURS for times in known.values())

@@ -25,7 +25,7 @@ from torch import Tensor
 from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
-from bloomery.systems.holographic.config import Theory
+from bloomery.systems.holographic.config import Theory, refuse_too_little
 from bloomery.systems.holographic.recall import Counted, window_keys
 
 FILE = "exact_context.npz"
@@ -37,6 +37,7 @@ class ExactContext:
     """A Memory, and its own scorer."""
 
     def __init__(self, settings: Theory, vocab: int, end_of_document: int, seed: int) -> None:
+        refuse_too_little(settings.variant, settings.store.bytes, vocab, settings.buffer)
         self.settings, self.vocab, self.end, self.seed = settings, vocab, end_of_document, seed
         self.lengths = tuple(sorted(settings.timescales))
         self.tables = [Counted() for _ in self.lengths]

@@ -32,6 +32,8 @@ LAYERS, HEADS, RATIO = 4, 4, 128
 """Of the control's template, whose width is solved for; RATIO: the width that it bends from."""
 LONGEST, ROWS = 512, 8
 """Of the control: tokens of a sequence at most, and sequences of a step."""
+TOKENS_PER_SECOND = {"attractor": 20_000, "v4": 20_000, "prod": 20_000, "exact_context": 50_000}
+"""Read, slept on and looked at, of one core (docs/results/holographic-a.md): what a run is priced by."""
 HIGHER: tuple[str, ...] = ("retrieval_seen", "compression", "basin_discrimination")
 LOWER: tuple[str, ...] = ("store_bytes", "forgotten_share", "context_norm_drift")
 MEMORY = (
@@ -83,10 +85,11 @@ class _Waking(ABC):
             from bloomery.stages.pricing import training_cost
 
             return training_cost(config.dense, config.dense.model, vocab)
+        assert isinstance(config, ConsolidateSettings | TheoryRun)
         held = float(config.store.bytes)
         return Cost(
-            tokens=config.tokens, weight_bytes=held, activation_bytes=held, disk_bytes=3 * held,
-            tally=_of_bytes(config.store.bytes),
+            tokens=config.tokens, seconds=config.tokens / TOKENS_PER_SECOND[config.variant], weight_bytes=held,
+            activation_bytes=held, disk_bytes=3 * held, tally=_of_bytes(config.store.bytes),
         )  # fmt: skip
 
     def twin(

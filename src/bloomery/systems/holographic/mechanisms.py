@@ -29,6 +29,7 @@ ALIKE = 1 - GOLDEN**-3
 REMEMBERED = 3
 """Tokens for which what was retrieved is inhibited."""
 COMPLETION_STEPS = 5
+ROWS_AT_ONCE = 512
 
 
 def nearest(
@@ -117,15 +118,26 @@ def merged(
     """Pairs (kept, gone, its new state), the likest first, each prototype in one pair at most."""
     if len(states) < 2:
         return []
-    unit = torch.nn.functional.normalize(states, dim=-1)
-    cosines = torch.triu(unit @ unit.mT, diagonal=1)
     pairs, taken = [], set[int]()
-    for place in torch.argsort(cosines.flatten(), descending=True, stable=True)[: 50 * most].tolist():
-        one, two = divmod(place, len(states))
-        if float(cosines[one, two]) <= ALIKE or len(pairs) == most:
+    for cosine, one, two in _likest(torch.nn.functional.normalize(states, dim=-1), 50 * most):
+        if cosine <= ALIKE or len(pairs) == most:
             break
         if one not in taken and two not in taken:
             taken |= {one, two}
             total = support[one] + support[two]
             pairs.append((one, two, grace((support[one] * states[one] + support[two] * states[two]) / total)))
     return pairs
+
+
+def _likest(unit: Float[Tensor, "p n"], most: int) -> list[tuple[float, int, int]]:
+    """(cosine, one, other) of the likest pairs, the likest first and of equals the lowest; some rows at a time, so that
+    the table of all pairs never lies in memory."""
+    found: list[tuple[float, int]] = []
+    columns = torch.arange(len(unit))
+    for start in range(0, len(unit), ROWS_AT_ONCE):
+        cosines = unit[start : start + ROWS_AT_ONCE] @ unit.mT
+        cosines[columns <= columns[start : start + ROWS_AT_ONCE, None]] = -2
+        values, places = cosines.flatten().topk(min(most, cosines.numel()))
+        found += zip(values.tolist(), (places + start * len(unit)).tolist(), strict=True)
+    ranked = sorted((one for one in found if one[0] >= -1.5), key=lambda one: (-one[0], one[1]))
+    return [(cosine, *divmod(place, len(unit))) for cosine, place in ranked[:most]]

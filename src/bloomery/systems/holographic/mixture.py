@@ -84,11 +84,13 @@ class Mixture:
         for number, step in enumerate(steps):
             base = step.share + step.gamma * below
             rows = self.row(number, step.total)
-            weights = self.weights[number][rows]
-            out = weights[:, 0] * base
-            for part in range(parts.shape[1]):
-                out += weights[:, 1 + part] * parts[:, part]
-            below = np.where(rows >= 0, out, base)
+            below = base
+            if self.mixed(number):
+                weights = self.weights[number][rows if self.nested else 0]
+                out = weights[..., 0] * base
+                for part in range(parts.shape[1]):
+                    out += weights[..., 1 + part] * parts[:, part]
+                below = np.where(rows >= 0, out, base) if self.nested else out
             found.append((base, below, rows))
         return found
 

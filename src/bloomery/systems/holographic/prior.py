@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bloomery.systems.holographic.algebra import GOLDEN
@@ -37,19 +37,32 @@ class Prior(NamedTuple):
     confidence: Float[Tensor, " b"]
 
 
+class Weighed(NamedTuple):
+    weights: Float[Tensor, "b k"]
+    which: Int[Tensor, "b k"]
+    confidence: Float[Tensor, " b"]
+
+
+def weighed(
+    states: Float[Tensor, "b n"], prototypes: Float[Tensor, "p n"], support: Float[Tensor, " p"], nearest: int = NEAREST
+) -> Weighed:
+    """The nearest prototypes of each state and what each weighs, the nearest first. Asserts that there is one."""
+    count = len(prototypes)
+    assert count
+    distances = torch.cdist(witness(states), witness(prototypes), compute_mode="donot_use_mm_for_euclid_dist")
+    near, which = distances.topk(min(nearest, count), largest=False)
+    weights = GOLDEN**-near * torch.sqrt(support + 1)[which] * stability(prototypes)[which]
+    weights = weights / weights.sum(-1, keepdim=True)
+    if count == 1:
+        return Weighed(weights, which, torch.zeros(len(states), dtype=states.dtype))
+    first, second = near[:, 0], near[:, 1]
+    return Weighed(weights, which, (second - first) / torch.where(second > 0, second, torch.ones_like(second)))
+
+
 def distributed(states: Float[Tensor, "b n"], prototypes: Prototypes, nearest: int = NEAREST) -> Prior:
     """Refuses (by assertion) to ask no prototypes."""
-    count = len(prototypes.states)
-    assert count
-    distances = torch.cdist(witness(states), witness(prototypes.states), compute_mode="donot_use_mm_for_euclid_dist")
-    near, which = distances.topk(min(nearest, count), largest=False)
-    weights = GOLDEN**-near * torch.sqrt(prototypes.support + 1)[which] * stability(prototypes.states)[which]
-    weights = weights / weights.sum(-1, keepdim=True)
-    mixed = torch.einsum("bk,bkv->bv", weights, prototypes.targets[which])
-    if count == 1:
-        return Prior(mixed, torch.zeros(len(states), dtype=states.dtype))
-    first, second = near[:, 0], near[:, 1]
-    return Prior(mixed, (second - first) / torch.where(second > 0, second, torch.ones_like(second)))
+    found = weighed(states, prototypes.states, prototypes.support, nearest)
+    return Prior(torch.einsum("bk,bkv->bv", found.weights, prototypes.targets[found.which]), found.confidence)
 
 
 def features(states: Float[Tensor, "b n"]) -> Float[Tensor, "b 4"]:
@@ -74,11 +87,15 @@ def decayed(states: Float[Tensor, "b n"], attractors: Float[Tensor, "b n"], ridg
     return torch.linalg.solve(gram, w.mT @ (attractors * weights)).mT
 
 
-def decoded(attractor: Float[Tensor, " n"], embeddings: Float[Tensor, "v n"]) -> Float[Tensor, " v"]:
-    """A score for every token."""
+def decoded(
+    attractor: Float[Tensor, " n"], embeddings: Float[Tensor, "v n"], *, penalty: bool = True
+) -> Float[Tensor, " v"]:
+    """A score for every token. penalty False: of similarity alone."""
     overlap = embeddings @ attractor
     spread = overlap.max() - overlap.min()
     scores = (overlap - overlap.min()) / torch.where(spread > 0, spread, torch.ones_like(spread))
+    if not penalty:
+        return scores
     turning = (enstrophy(embeddings) - enstrophy(attractor)).abs()
     seen = (witness(embeddings) - witness(attractor)).abs().sum(-1)
     weight = max(GOLDEN**-2, min(1.0, 10 * float(enstrophy(attractor)))) / GOLDEN

@@ -11,6 +11,8 @@ prototype and keeps class 0, which is theirs, until it has been read more often.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -62,14 +64,16 @@ def vectors(
 def _leading(matrix: Tensor, count: int, seed: int) -> tuple[Float[Tensor, "v d"], Float[Tensor, " d"]]:
     """Left singular vectors and values, the largest first."""
     generator = torch.Generator().manual_seed(seed)
-    other = matrix.t().coalesce()
     width = min(count + OVERSAMPLING, *matrix.shape)
-    basis = torch.sparse.mm(matrix, torch.randn(matrix.shape[1], width, generator=generator))
+    with warnings.catch_warnings():  # rows in one piece are in beta, but several times faster to multiply by
+        warnings.filterwarnings("ignore", message="Sparse CSR")
+        matrix, other = matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr()
+    basis = matrix @ torch.randn(matrix.shape[1], width, generator=generator)
     for _ in range(POWER_ITERATIONS):
         basis = torch.linalg.qr(basis).Q
-        basis = torch.sparse.mm(matrix, torch.sparse.mm(other, basis))
+        basis = matrix @ (other @ basis)
     basis = torch.linalg.qr(basis).Q
-    small = torch.sparse.mm(other, basis)  # [columns, width]: the transpose of basis^T matrix
+    small = other @ basis  # [columns, width]: the transpose of basis^T matrix
     _, s, right = torch.linalg.svd(small, full_matrices=False)
     return (basis @ right.t())[:, :count], s[:count]
 

@@ -76,7 +76,7 @@ class AttractorScorer:
         tokens = np.asarray(tokens, dtype=np.int64)
         own = np.arange(1, len(tokens))
         steps: list[Step] = []
-        parts = np.empty((len(tokens) - 1, len(self.ladders) - 1))
+        parts = np.empty((len(tokens) - 1, len(self.ladders) - 1), order="F")
         for number, one in enumerate(self.attractors):
             hashes = [each[1:] for each in contexts(one.ladder, tokens, self.alphabets)]
             table, spread = self.alphabets[one.ladder.target], self._emission[one.ladder.target]
@@ -132,6 +132,12 @@ class AttractorScorer:
             rung.place(context[-1]) if len(tokens) - 1 >= max((lag for lag, _ in features), default=0) else -1
             for rung, features, context in zip(one.rungs, one.ladder.rungs, hashes, strict=True)
         ]
+
+    def features(self, tokens: Int[np.ndarray, " n"]) -> Reals:
+        """How many of tokens [n] each prototype stands for, one clustering after the other; those of none, first."""
+        known = [one for one in self.alphabets if one is not None]
+        counts = [np.bincount(one[tokens], minlength=int(one.max()) + 1) for one in known]
+        return np.concatenate(counts or [np.array([len(tokens)])]).astype(np.float64)
 
     @property
     def entries(self) -> int:

@@ -7,7 +7,7 @@ Asleep, in the order of the phases asked for:
     non_rem     those that the theory consolidates (stability, or a frequent target) become prototypes; the rest wait
     rem         recombine prototypes, count the forms that come back (dreaming.py)
     replay      chained transitions count for more in the next non-REM
-    prune       of prototypes above the budget, those of least support
+    prune       of prototypes above their share of the budget, those of least support; without it they go at the end
     merge       at most five pairs of like prototypes
 
 Prototypes predict what followed the episodes in them, through `prior.distributed`. The seed's twelve mechanisms are
@@ -27,17 +27,16 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bloomery.systems.holographic import budget as shares
 from bloomery.systems.holographic import dreaming, mechanisms
 from bloomery.systems.holographic.algebra import GOLDEN
 from bloomery.systems.holographic.config import Theory
 from bloomery.systems.holographic.consolidation import Episodes, consolidated, room, staying, threshold
 from bloomery.systems.holographic.contexts import CONSOLIDATE_BELOW, salience, stability, witness
-from bloomery.systems.holographic.prior import NEAREST, Prototypes, distributed
+from bloomery.systems.holographic.prior import weighed
 from bloomery.systems.holographic.recall import Votes, uniform
 
 Array = NDArray[Any]
-SHARE_OF_PROTOTYPES = 0.25
-"""Of the byte budget, at most."""
 ROWS_AT_ONCE = 256
 
 
@@ -125,10 +124,13 @@ class Sleeper:
         self.waiting = self.waiting.with_more(fresh.of(order[:free]))
         numbers = self.seen + order[free:]
         places = np.floor(uniform(fresh.positions[free:], self.seed) * (numbers + 1)).astype(np.int64)
-        for new, place in zip((order[free:])[places < room_for], places[places < room_for], strict=True):
-            at = int(place)
-            self.waiting.states[at], self.waiting.signatures[at] = fresh.states[new], fresh.signatures[new]
-            self.waiting.targets[at], self.waiting.positions[at] = fresh.targets[new], fresh.positions[new]
+        taken = np.flatnonzero(places < room_for)
+        # Of several that are drawn to one place the last has it.
+        at, last = np.unique(places[taken][::-1], return_index=True)
+        new = order[free:][taken][len(taken) - 1 - last]
+        where, which = torch.from_numpy(at), torch.from_numpy(new)
+        self.waiting.states[where], self.waiting.signatures[where] = fresh.states[which], fresh.signatures[which]
+        self.waiting.targets[at], self.waiting.positions[at] = fresh.targets[new], fresh.positions[new]
         self.seen += len(fresh)
 
     def votes(self, states: Float[Tensor, "t n"], first: int) -> Votes:
@@ -149,14 +151,13 @@ class Sleeper:
         return Votes.of(rows, tokens[places], shares[places] * np.repeat(weights.flatten(), lengths[flat]), len(which))
 
     def _weights(self, states: Float[Tensor, "t n"]) -> tuple[Float[np.ndarray, "t k"], Int[np.ndarray, "t k"]]:
-        """Of the nearest prototypes of each state: `prior.distributed`, read off prototypes that predict themselves."""
+        """Of the nearest prototypes of each state."""
         own = self.attractors
         if self.settings.mechanisms.completion:
-            states = mechanisms.completed(states, own.states)
-        count, nearest = len(own), min(NEAREST, len(own))
-        themselves = Prototypes(own.states, torch.eye(count, dtype=torch.float64), torch.from_numpy(own.support))
-        found = [distributed(part, themselves).targets.topk(nearest) for part in states.split(ROWS_AT_ONCE)]
-        weights, which = (torch.cat([one[side] for one in found]) for side in (0, 1))
+            states = torch.cat([mechanisms.completed(part, own.states) for part in states.split(ROWS_AT_ONCE)])
+        support = torch.from_numpy(own.support)
+        found = [weighed(part, own.states, support) for part in states.split(ROWS_AT_ONCE)]
+        weights, which = torch.cat([one.weights for one in found]), torch.cat([one.which for one in found])
         if self.settings.mechanisms.inhibition:
             weights = weights * mechanisms.inhibited(self.basin(states), which)
         return weights.numpy(), which.numpy()
@@ -167,7 +168,9 @@ class Sleeper:
 
     @staticmethod
     def _fallen(states: Float[Tensor, "t n"], to: Float[Tensor, "p n"]) -> Int[Tensor, " t"]:
-        return torch.cdist(witness(states), witness(to), compute_mode="donot_use_mm_for_euclid_dist").argmin(-1)
+        theirs, exact = witness(to), "donot_use_mm_for_euclid_dist"
+        parts = witness(states).split(ROWS_AT_ONCE)
+        return torch.cat([torch.cdist(each, theirs, compute_mode=exact).argmin(-1) for each in parts])
 
     def retrieved(self, states: Float[Tensor, "b n"], right: NDArray[np.bool_]) -> None:
         """What retrieval does to prototypes."""
@@ -200,8 +203,31 @@ class Sleeper:
                     self._merge()
                 case _:
                     raise AssertionError(phase)
+        self._prune(budget)
+        self.forms = dreaming.commonest(self.forms, int(shares.FORMS * budget) // self._form_bytes)
         self.slept, self.seen = self.slept + 1, len(self.waiting)
         return {"memory/slept_episodes": float(episodes), "memory/made": float(len(self.attractors) - before)}
+
+    @property
+    def bytes(self) -> int:
+        """Of prototypes, forms, and the episodes that wait."""
+        return self.attractors.bytes + self._form_bytes * len(self.forms) + self.day_bytes
+
+    @property
+    def day_bytes(self) -> int:
+        return shares.episode_bytes(self.numbers) * len(self.waiting)
+
+    @property
+    def longest_day_bytes(self) -> int:
+        return shares.episode_bytes(self.numbers) * self.settings.buffer
+
+    def most_bytes(self, budget: int) -> int:
+        """What it may come to: a whole day, and prototypes and forms of their whole share."""
+        return self.longest_day_bytes + int(shares.PROTOTYPES * budget) + int(shares.FORMS * budget)
+
+    @property
+    def _form_bytes(self) -> int:
+        return shares.REAL * (self.numbers + 1)
 
     def _chains(self) -> Tensor:
         order = np.argsort(self.waiting.positions, kind="stable")
@@ -288,7 +314,7 @@ class Sleeper:
 
     def _prune(self, budget: int) -> None:
         own = self.attractors
-        most = int(SHARE_OF_PROTOTYPES * budget)
+        most = int(shares.PROTOTYPES * budget)
         if own.bytes <= most:
             return
         sizes = 8 * (2 * self.numbers + 2) + 12 * np.array([len(tokens) for tokens, _ in own.followers])

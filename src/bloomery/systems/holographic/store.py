@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt64
+from jaxtyping import Int, UInt64
 from numpy.typing import NDArray
 
 from bloomery.model import native
@@ -30,6 +30,8 @@ FULL = 0.75
 """Of its places a table fills no more."""
 ROOM = 1.6
 """Places for each key when a table is laid out anew."""
+AMPLE = 2.6
+"""The same where bytes are no object: a table that doubles is moved less often than one that grows by a fifth."""
 SMALLEST = 64
 COUNTS_OF_COUNTS = 4
 WIDE = 255
@@ -37,10 +39,14 @@ WIDE = 255
 SOURCE = Path(__file__).parent / "store.c"
 _P, _U, _L = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64
 FUNCTIONS = {
-    "store_add": (_L, _P, _U, _P, _L, _P),
-    "store_bump": (None, _P, _U, _P, _P, _L),
+    "store_count": (None, _P, _U, _P, _P, _P, _L, _P, _U, _P, _L, _P),
+    "store_move": (None, _P, _U, _P, _U),
+    "store_held": (None, _P, _U, _P, _P),
+    "store_ordered": (None, _P, _P, _L, _P, _P, _P),
+    "store_common": (_L, _P, _P, _P, _L, _L, _U, _P, _P, _P, _P),
     "store_place": (None, _P, _U, _P, _L),
-    "store_step": (None, _P, _P, _L, *[_P] * 7, _L, *[_P] * 3),
+    "store_index": (None, _P, _U, _P, _P, _L, _P, _U, _P, _P, _P, _L),
+    "store_step": (None, _P, _U, _P, _U, _P, _P, _P, _L, _L, _P, _P, _P),
 }
 _SPREAD = np.uint64(0x9FB21C651E98DF25)
 _HALF = np.uint64(32)
@@ -56,6 +62,11 @@ class Items(NamedTuple):
     keys: UInt64[np.ndarray, " n"]
     raw: Int[np.ndarray, " n"]
     adjusted: Int[np.ndarray, " n"]
+
+    @staticmethod
+    def of(size: int) -> Items:
+        """Places for so many."""
+        return Items(*(np.empty(size, dtype=kind) for kind in (np.uint64, np.int64, np.int64)))
 
 
 class Table:
@@ -84,16 +95,21 @@ class Table:
     def bytes(self) -> int:
         return self._places.nbytes
 
-    def needs(self, more: int) -> int:
-        """Bytes that it has to have for so many more keys: those it has, where they are enough."""
-        if self.used + more <= FULL * len(self._places):
+    def needs(self, more: int, room: float = ROOM, *, anew: bool = False) -> int:
+        """Bytes that it has to have for so many more keys: those it has, if these are enough and it is not to move."""
+        if not anew and self.used + more <= FULL * len(self._places):
             return self.bytes
-        return PLACE.itemsize * max(SMALLEST, int((self.used + more) * ROOM))
+        return PLACE.itemsize * max(SMALLEST, int((self.used + more) * room))
 
     def resize(self, size: int) -> None:
         """size: in bytes, as `needs` says."""
-        items = self._places[self._places["key"] != 0]
-        self._fill(items, size // PLACE.itemsize)
+        old, capacity = self._places, size // PLACE.itemsize
+        if (found := library()) is None:
+            self._fill(old[old["key"] != 0], capacity)
+            return
+        assert self.used < capacity
+        self._places = self._laid_out(capacity)
+        found.store_move(old.ctypes.data, len(old), self._places.ctypes.data, capacity)
 
     def _fill(self, items: NDArray[np.void], capacity: int) -> None:
         assert len(items) < capacity
@@ -105,32 +121,46 @@ class Table:
         else:
             self._places[self._claimed(np.ascontiguousarray(items["key"]))] = items
 
-    def add(self, keys: Keys) -> UInt8[np.ndarray, " n"]:
-        """Count each; 1 where it was not there before."""
-        assert self.used + len(keys) <= len(self._places)
-        keys, fresh = np.ascontiguousarray(keys), np.zeros(len(keys), dtype=np.uint8)
+    def count(
+        self,
+        contexts: Keys,
+        targets: UInt64[np.ndarray, " n"],
+        reach: Int[np.ndarray, " n"],
+        needed: int,
+        below: tuple[Table, Keys] | None,
+    ) -> int:
+        """Count each (context, target) whose history reaches back far enough; how many those are. Each that was not
+        there is a different longer context for its key in the table below, where that is (and its contexts there)."""
         if (found := library()) is not None:
-            self.used += found.store_add(
-                self._places.ctypes.data, len(self._places), keys.ctypes.data, len(keys), fresh.ctypes.data
-            )
-            return fresh
+            contexts, targets, reach = (np.ascontiguousarray(each) for each in (contexts, targets, reach))
+            made = np.zeros(2, dtype=np.int64)
+            under = None if below is None else np.ascontiguousarray(below[1])
+            found.store_count(
+                self._places.ctypes.data, len(self._places), contexts.ctypes.data, targets.ctypes.data,
+                reach.ctypes.data, needed, None if below is None else below[0]._places.ctypes.data,
+                0 if below is None else len(below[0]._places), None if under is None else under.ctypes.data,
+                len(contexts), made.ctypes.data,
+            )  # fmt: skip
+            self.used += int(made[1])
+            return int(made[0])
+        there = reach >= needed
+        keys = (contexts | targets)[there]
+        fresh = self._add(keys)
+        if below is not None:
+            below[0]._bump((below[1] | targets)[there][fresh])
+        return len(keys)
+
+    def _add(self, keys: Keys) -> Int[np.ndarray, " m"]:
+        """Count each; where those are that were not there."""
         different, first, times = np.unique(keys, return_index=True, return_counts=True)
         there = self._places["key"][self._sought(different)] == different
-        places = self._claimed(different)
-        self._places["raw"][places] += times.astype(np.uint32)
-        fresh[first[~there]] = 1
+        self._places["raw"][self._claimed(different)] += times.astype(np.uint32)
         self.used += int((~there).sum())
-        return fresh
+        return first[~there]
 
-    def bump(self, keys: Keys, marked: UInt8[np.ndarray, " n"]) -> None:
-        """A different longer context for each marked key that is there."""
-        keys = np.ascontiguousarray(keys)
-        if (found := library()) is not None:
-            found.store_bump(
-                self._places.ctypes.data, len(self._places), keys.ctypes.data, marked.ctypes.data, len(keys)
-            )
-            return
-        wanted, times = np.unique(keys[marked != 0], return_counts=True)
+    def _bump(self, keys: Keys) -> None:
+        """A different longer context for each that is there."""
+        wanted, times = np.unique(keys, return_counts=True)
         places = self._sought(wanted)
         there = self._places["key"][places] == wanted
         self._places["adjusted"][places[there]] += times[there].astype(np.uint32)
@@ -158,9 +188,15 @@ class Table:
         return at
 
     def items(self) -> Items:
-        held = self._places[self._places["key"] != 0]
-        held = held[np.argsort(held["key"])]
-        return Items(held["key"].copy(), held["raw"].astype(np.int64), held["adjusted"].astype(np.int64))
+        if (found := library()) is None:
+            held = self._places[self._places["key"] != 0]
+            held = held[np.argsort(held["key"])]
+            return Items(held["key"].copy(), held["raw"].astype(np.int64), held["adjusted"].astype(np.int64))
+        held, keys = np.empty(self.used, dtype=PLACE), np.empty(self.used, dtype=np.uint64)
+        found.store_held(self._places.ctypes.data, len(self._places), held.ctypes.data, keys.ctypes.data)
+        order, items = np.argsort(keys), Items.of(self.used)
+        found.store_ordered(held.ctypes.data, order.ctypes.data, len(order), *(one.ctypes.data for one in items))
+        return items
 
     def put(self, items: Items, size: int) -> None:
         """The table that had these items, in so many bytes."""
@@ -188,25 +224,30 @@ def counts(items: Items) -> Int[np.ndarray, " n"]:
 
 def without_rare(items: Items, most: int) -> tuple[Items, int]:
     """Without the keys that were read at most so often, their mass in their contexts' REST; and how many they are."""
-    gone = (items.raw > 0) & (items.raw <= most)
-    dropped = int(gone.sum())
+    if (found := library()) is not None:
+        kept, gone = Items.of(len(items.keys)), np.zeros(1, dtype=np.int64)
+        size = found.store_common(
+            *(one.ctypes.data for one in items), len(items.keys), most, REST, *(one.ctypes.data for one in kept),
+            gone.ctypes.data,
+        )  # fmt: skip
+        return (Items(*(one[:size].copy() for one in kept)), int(gone[0])) if gone[0] else (items, 0)
+    lost = items.raw <= most  # and what was lost before
+    dropped = int((lost & (items.raw > 0)).sum())
     if not dropped:
         return items, 0
-    context = items.keys & CONTEXT
+    context, stay = items.keys & CONTEXT, ~lost
     begins = np.concatenate(([True], context[1:] != context[:-1]))
     number = np.cumsum(begins) - 1
     size = int(number[-1]) + 1
-    rest = items.raw == 0
-    lost = gone | rest
     mass = np.bincount(number[lost], weights=counts(items)[lost], minlength=size).astype(np.int64)
-    stay = ~lost
-    alive = np.bincount(number[stay], minlength=size) > 0
-    left = alive & (mass > 0)
-    keys = np.concatenate((items.keys[stay], context[begins][left] | np.uint64(REST)))
-    raw = np.concatenate((items.raw[stay], np.zeros(int(left.sum()), dtype=np.int64)))
-    adjusted = np.concatenate((items.adjusted[stay], mass[left]))
-    order = np.argsort(keys)
-    return Items(keys[order], raw[order], adjusted[order]), dropped
+    stays = np.bincount(number[stay], minlength=size)
+    left = (stays > 0) & (mass > 0)
+    ends = np.cumsum(stays)[left]  # no key of a context is above its REST
+    return Items(
+        np.insert(items.keys[stay], ends, context[begins][left] | np.uint64(REST)),
+        np.insert(items.raw[stay], ends, 0),
+        np.insert(items.adjusted[stay], ends, mass[left]),
+    ), dropped
 
 
 def narrowed(name: str, values: Int[np.ndarray, " n"]) -> dict[str, NDArray[Any]]:

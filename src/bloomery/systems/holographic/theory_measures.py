@@ -42,6 +42,7 @@ def measures(memory: TheoryMemory) -> Mapping[str, float]:
     sleeper, own = memory.sleeper, memory.sleeper.attractors
     found = {
         "store_bytes": float(memory.bytes),
+        "day_bytes": float(sleeper.day_bytes),
         "prototypes": float(len(own)),
         "schemas": float(dreaming.schemas(sleeper.forms)),
         "forgotten_share": memory.dropped / max(1, memory.stored + memory.dropped),

@@ -8,8 +8,9 @@
 Both sleep (sleeping.py) and predict (theory_scorer.py). Windows end where a document begins, and its first token is
 predicted after end_of_document. Two histories that are cut into the same reads leave the same bytes.
 
-When the byte budget or `max_attractors` is met, the least salient episodes are forgotten (phi-decay ends as a top-k of
-priority in the code), or nothing more is stored. Refuses token ids beyond the vocabulary and damaged files.
+When the byte budget (budget.py) or `max_attractors` is met, the least salient episodes are forgotten (phi-decay ends as
+a top-k of priority in the code), or nothing more is stored. Refuses token ids beyond the vocabulary, a budget that it
+could not keep to, and damaged files.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import contexts as context_of
-from bloomery.systems.holographic import mechanisms, recall, superposition, tokens
+from bloomery.systems.holographic import mechanisms, probing, recall, superposition, tokens
 from bloomery.systems.holographic.algebra import GOLDEN, frobenius, grace
+from bloomery.systems.holographic.budget import REAL, SATELLITES, numbers_of
 from bloomery.systems.holographic.chains import commutator_sums, window
-from bloomery.systems.holographic.config import Theory
+from bloomery.systems.holographic.config import Theory, refuse_too_little
+from bloomery.systems.holographic.decoding import Decoded
 from bloomery.systems.holographic.recall import Cells, Counted, Satellites, Votes
 from bloomery.systems.holographic.sleeping import Attractors, Sleeper, Waiting
 from bloomery.systems.holographic.theory_scorer import TheoryScorer, shared, weights_of
@@ -44,8 +47,6 @@ RECENT = 1024
 """Episodes that were stored last, which `retrieval_seen` asks for again."""
 RUN, RUNS_APART, ASKED = 32, 32, 2048
 """Runs of so many tokens, one in so many, are predicted before they are read; weights are found on the last."""
-SHARE_OF_SATELLITES = 0.25
-"""Of the byte budget, at most: beyond it no new ones are opened."""
 
 
 class TheoryMemory:
@@ -54,10 +55,12 @@ class TheoryMemory:
     def __init__(self, settings: Theory, vocab: int, end_of_document: int, seed: int) -> None:
         self.settings, self.vocab, self.context, self.seed = settings, vocab, settings.context, seed
         self.end = end_of_document
+        refuse_too_little(settings.variant, settings.store.bytes, vocab, settings.buffer)
         generator = torch.Generator().manual_seed(seed)
         prod = settings.variant == "prod"
         self.matrices = tokens.so4(vocab, generator) if prod else tokens.v4(vocab, settings.noise, generator)
-        numbers = self.matrices.shape[1]
+        numbers = numbers_of(settings.variant)
+        assert self.matrices.shape[1] == numbers
         self.cells = None if prod else Cells(numbers)
         self.satellites = Satellites(numbers) if prod else None
         self.dictionary = Counted() if prod else None
@@ -75,8 +78,9 @@ class TheoryMemory:
 
     # What is known
 
-    def scorer(self) -> TheoryScorer:
-        return TheoryScorer(self)
+    def scorer(self) -> TheoryScorer | Decoded:
+        scorer, matrices = TheoryScorer(self), self.matrices
+        return scorer if self.settings.decoding == "mixture" else Decoded(scorer, matrices, self.settings.decoding)
 
     def weigh(self, shares: Float[np.ndarray, "n k"]) -> None:
         self.calibrated = weights_of(shares)
@@ -110,6 +114,12 @@ class TheoryMemory:
     def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
         states, _ = self.states(history)
         return self._retrieved(states, recall.window_keys(history, self.context), history, first)
+
+    def fired(self, history: Int[np.ndarray, " t"]) -> Float[np.ndarray, " p"]:
+        return probing.fired(self.sleeper, self.states(history)[0])
+
+    def answered(self, history: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+        return probing.answered(self.sleeper, self.states(history)[0])
 
     def _retrieved(self, states: Tensor, keys: recall.Keys, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
         asked = states[first:]
@@ -194,7 +204,10 @@ class TheoryMemory:
     def _store(self, fresh: Waiting, keys: recall.Keys) -> None:
         settings = self.settings
         if settings.store.when_full == "stop" or not settings.mechanisms.forgetting:
-            room = max(0, settings.store.bytes - self.bytes) // self._width
+            budget, held = settings.store.bytes, self.cells or self.dictionary
+            assert held is not None
+            spare = budget - self.bytes + self.sleeper.bytes - self.sleeper.most_bytes(budget)
+            room = max(0, min(spare // self._width, settings.max_attractors - len(held.keys)))
             self.dropped += max(0, len(fresh) - room)
             fresh, keys = fresh.of(np.arange(min(room, len(fresh)))), keys[:room]
         self.stored += len(fresh)
@@ -202,19 +215,21 @@ class TheoryMemory:
         if self.cells is not None:
             self.cells.add(cell_keys, states, fresh.targets)
         if self.satellites is not None and self.dictionary is not None:
-            most = int(SHARE_OF_SATELLITES * settings.store.bytes) // self.satellites.width
+            most = int(SATELLITES * settings.store.bytes) // self.satellites.width
             self.satellites.add(cell_keys, states, self.matrices[torch.from_numpy(fresh.targets)].numpy(), most)
             self.dictionary.add(keys, fresh.targets)
         self._forget()
 
     def _forget(self) -> None:
-        over, most = self.bytes - self.settings.store.bytes, self.settings.max_attractors
+        # The day grows: the room that it will need is not given away.
+        grown = self.bytes - self.sleeper.day_bytes + self.sleeper.longest_day_bytes
+        over, most = grown - self.settings.store.bytes, self.settings.max_attractors
         if self.cells is not None:
-            excess = max(-(-over // self.cells.width), len(self.cells.keys) - most)
+            excess = min(len(self.cells.keys), max(-(-over // self.cells.width), len(self.cells.keys) - most))
             if excess > 0:
                 salient = context_of.salience(torch.from_numpy(self.cells.states)).numpy()
                 order = np.argsort(-salient, kind="stable")
-                self.cells.keep(np.sort(order[: max(0, len(order) - int(excess))]))
+                self.cells.keep(np.sort(order[: len(order) - int(excess)]))
                 self.dropped += int(excess)
         elif self.dictionary is not None:
             excess = max(-(-over // self.dictionary.width), len(self.dictionary.keys) - most)
@@ -228,7 +243,12 @@ class TheoryMemory:
 
     @property
     def bytes(self) -> int:
-        """Of the model: token matrices as float32, counts, what is stored and the prototypes. The buffer is not it."""
+        """Of all that the budget is for: what predicts, the superposition, the forms of REM, the episodes that wait."""
+        return self._predicting + REAL * len(self.memory) + self.sleeper.bytes - self.sleeper.attractors.bytes
+
+    @property
+    def _predicting(self) -> int:
+        """Token matrices as float32, counts, what is stored and the prototypes."""
         stored = sum(store.width * len(store.keys) for store in self._stores().values())
         return 4 * self.matrices.numel() + 4 * self.vocab + stored + self.sleeper.attractors.bytes
 
@@ -245,7 +265,7 @@ class TheoryMemory:
         return measures(self)
 
     def tally(self) -> Tally:
-        stored = self.bytes // 4
+        stored = self._predicting // 4
         return Tally({"memory": Group(stored, stored, buffers=len(self.sleeper.waiting), bits=32)})
 
     # Kept

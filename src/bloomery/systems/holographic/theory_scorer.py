@@ -47,6 +47,14 @@ class Parts(Protocol):
         """Of every part, what follows history[: i + 1] for each i from `first` on."""
         ...
 
+    def fired(self, history: Int[np.ndarray, " t"]) -> Float[np.ndarray, " p"]:
+        """How many contexts fall to each prototype."""
+        ...
+
+    def answered(self, history: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+        """The prior's likeliest token after each, and the margin of its nearest prototypes."""
+        ...
+
 
 class TheoryScorer:
     def __init__(self, parts: Parts) -> None:
@@ -79,24 +87,49 @@ class TheoryScorer:
         rows = [self.after(np.asarray(row, dtype=np.int64), 0) for row in tokens.tolist()]
         return torch.from_numpy(np.log(np.stack(rows))).to(tokens.device)
 
-    def after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]:
-        weights, unigram = self.parts.weights(), self.parts.unigram()
+    def after(self, history: Int[np.ndarray, " t"], first: int, *, unigram: bool = True) -> Float[np.ndarray, "m v"]:
+        """Probabilities after history[: i + 1] for each i from `first` on. unigram False: of parts alone, where one
+        knows the context."""
+        weights, own = self.parts.weights(), self.parts.unigram()
         count = len(history) - first
         left = np.full(count, weights[0])
         out = np.zeros((count, self.vocab))
         for weight, votes in zip(weights[1:], self.parts.retrieved(history, first), strict=True):
             np.add.at(out, (votes.rows, votes.tokens), weight * votes.weights)
             left += weight * ~votes.known(count)
-        return out + left[:, None] * unigram
+        if not unigram:
+            known = out.sum(-1, keepdims=True)
+            return np.where(known > 0, out / np.where(known > 0, known, 1), own)
+        return out + left[:, None] * own
 
     def stream(self) -> TheoryStream:
         return TheoryStream(self)
+
+    def features(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[p]: how many contexts of tokens [n] fall to each prototype."""
+        return self.parts.fired(np.asarray(tokens, dtype=np.int64))
+
+    def answers(self, tokens: Int[Tensor, "b t"]) -> tuple[Int[Tensor, "b t"], Float[Tensor, "b t"]]:
+        """What the distributed prior says comes next, and the seed's confidence in it, its margin; where it has no
+        prototype, the most frequent token with none."""
+        said = [self.parts.answered(np.asarray(row, dtype=np.int64)) for row in tokens.tolist()]
+        frequent = int(self.parts.unigram().argmax())
+        answers = np.stack([np.where(one >= 0, one, frequent) for one, _ in said])
+        return torch.from_numpy(answers), torch.from_numpy(np.stack([one for _, one in said]))
+
+
+class Reading(Protocol):
+    """What a stream asks, with the whole window each time."""
+
+    @property
+    def parts(self) -> Parts: ...
+    def after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]: ...
 
 
 class TheoryStream:
     """Reads a text token by token. Keeps one window, and the eight contexts that parts look back on."""
 
-    def __init__(self, scorer: TheoryScorer) -> None:
+    def __init__(self, scorer: Reading) -> None:
         self._scorer = scorer
         self._tokens: list[int] = []
 

@@ -105,7 +105,7 @@ def theory(wake: Wake) -> Theory:
         "rem_cycles": wake.sleep.rem_cycles, "recombine": wake.sleep.recombine
     }  # fmt: skip
     if isinstance(wake, TheoryRun):
-        given |= {name: getattr(wake, name) for name in ("tokens_as", "max_attractors", "keep_every")}
+        given |= {name: getattr(wake, name) for name in ("tokens_as", "max_attractors", "keep_every", "decoding")}
     shared = ("variant", "context", "noise", "timescales", "store", "consolidate_at", "mechanisms")
     given |= {name: getattr(wake, name) for name in shared}
     return Theory(**given, buffer=wake.episodes.buffer, sampling=wake.episodes.sampling)

@@ -125,6 +125,8 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
     day.save(memory, position)
     ctx.measure("train/tokens_per_second", (position - first) / max(time.monotonic() - began, 1e-9), unit="per_second")
     memory.save(ctx.workdir / "state")
+    if (forgotten := memory.measures().get("memory/forgotten_share", 0.0)) > 0:
+        ctx.note("note", text=f"store.bytes was full: {forgotten:.0%} of what was stored is forgotten")
     scorer = memory.scorer()
     save_model(ctx.workdir / "model", scorer, name, prepared.tokenizer)
     return StageResult(
@@ -160,7 +162,9 @@ class _Day:
             raise ArtifactError(str(file), f"damaged ({error!r})", hint="delete this folder and run again") from None
         if signature != json.loads(json.dumps(self._signature)):
             raise ArtifactError(str(file), "of other settings or data", "those it was saved with", "run from the start")
-        return self.kind.open(self.ctx.checkpoint / folder), position
+        memory = self.kind.open(self.ctx.checkpoint / folder)
+        self.ctx.note("note", text=f"goes on from step {position}")
+        return memory, position
 
     def save(self, memory: Predicting, position: int) -> None:
         """A new folder, then the word that it is there, then the old one goes: whole at any moment."""
@@ -204,7 +208,7 @@ class _Look:
         items, count = result.items(), len(result.loss_sums)
         at: dict[str, Any] = {"step": position, "tokens": position, "share": position / end}
         ctx.measure("val/loss", result.loss, n=count, unit="nats_per_token", items=items, **at)
-        ctx.measure("val/perplexity", result.perplexity, n=count, **at)
+        ctx.measure("val/perplexity", result.perplexity, n=count, items=result.items_of_perplexity(), **at)
         ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at)
         told = memory.measures()
         for name, value in (told if OWN in told else {**self.seen(memory, position), **told}).items():

@@ -16,6 +16,7 @@ from bloomery.systems.harmonic.bases.monarch import MonarchLinear
 from bloomery.systems.harmonic.bases.row_cos import RowCosLinear
 from bloomery.systems.harmonic.bases.row_gabor import RowGaborLinear
 from bloomery.systems.harmonic.bases.row_gauss import RowGaussLinear
+from bloomery.systems.harmonic.bases.row_scale_space import RowScaleSpaceLinear
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.layers import HarmonicLinear
 
@@ -35,6 +36,7 @@ TABLE: Mapping[str, Basis] = {
     "kron": Basis(KronLinear),
     "hashed": Basis(HashedLinear),
     "row_gauss": Basis(RowGaussLinear, ("atom_width",)),
+    "row_scale_space": Basis(RowScaleSpaceLinear),
     "row_gabor": Basis(RowGaborLinear, ("atom_width",)),
     "row_cos": Basis(RowCosLinear),
 }
