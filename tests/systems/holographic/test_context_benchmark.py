@@ -165,7 +165,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 @pytest.mark.slow
 def test_small(benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.json"
-    sizes = ["--longest", "512", "--tokens", "6000", "--tune", "512", "--targets", "1024", "--trained", "64"]
+    sizes = ["--longest", "512", "--tokens", "12000", "--tune", "512", "--targets", "1024", "--trained", "64"]
     for name in ("KN-5, cached", "v4", "dense"):
         benchmark.main([name, "256", "512", *sizes, "--vocab", "400", "--out", str(out)])
     found = json.loads(out.read_text())
