@@ -82,7 +82,8 @@ def test_features_that_tell_are_found_to_tell_and_shuffled_labels_are_not(books:
     good = told(Letters("abc"), found, "key")
     assert good.own.tolist() == good.unigram.tolist()
     assert good.own.mean() > 0.8
-    assert 0.2 < np.mean([told(Letters("abc"), found, "key", seed).shuffled.mean() for seed in range(30)]) < 0.8
+    assert 0.4 < good.shuffled.mean() < 0.6
+    assert len(set(good.shuffled.tolist())) > 1
     assert told(Letters("b"), found, "key").own.mean() == 0.5
     assert good.sources == 2
 

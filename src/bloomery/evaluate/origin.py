@@ -6,7 +6,8 @@
                  argmax_s sum_f x_f log((N_sf + 1) / (N_s + F))
 
 of the model's own features (model.interface.Featuring), of unigrams, and of the model's with the labels of the passages
-that are fitted on shuffled. As many passages of each source, so that chance is 1 / sources. Passages are the items.
+that are fitted on shuffled, the mean of SHUFFLES times: in one of them all passages of a source err together. As many
+passages of each source, so that chance is 1 / sources. Passages are the items.
 Refuses fewer than two sources that are long enough.
 """
 
@@ -25,6 +26,7 @@ from bloomery.data.tokens import TokenFile
 from bloomery.errors import DataError
 from bloomery.model.interface import Featuring
 
+SHUFFLES = 50
 FEWEST = 4
 """Passages of a source: two to fit on, two to judge."""
 
@@ -40,7 +42,7 @@ class Passages:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Of each judged passage: 1 where it was put to its source."""
+    """Of each judged passage: 1 where it was put to its source; `shuffled`: how often."""
 
     own: Float[np.ndarray, " m"]
     unigram: Float[np.ndarray, " m"]
@@ -82,12 +84,13 @@ def told(scorer: Featuring, found: Passages, key: str, seed: int = 0) -> Told:
     unigrams = _unigrams(found.tokens)
     rest = ~found.judged
     labels, wanted, count = found.labels[rest], found.labels[found.judged], len(found.sources)
-    shuffled = np.random.default_rng(seed).permutation(labels)
+    draw = np.random.default_rng(seed)
 
     def right(features: NDArray[np.float64], known: NDArray[np.int64]) -> NDArray[np.float64]:
         return (bayes(features[rest], known, features[found.judged], count) == wanted).astype(np.float64)
 
-    return Told(right(own, labels), right(unigrams, labels), right(own, shuffled), count, key)
+    shuffled = np.mean([right(own, draw.permutation(labels)) for _ in range(SHUFFLES)], axis=0)
+    return Told(right(own, labels), right(unigrams, labels), shuffled, count, key)
 
 
 def _unigrams(tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ class Origin:
         higher = Emitted("share", "higher")
         difference = Emitted("", "higher")
         return {
-            "accuracy": higher, "unigram": Emitted("share"), "shuffled": Emitted("share"), "chance": Emitted("share"),
+            "accuracy": higher, "unigram": Emitted("share"), "shuffled": Emitted(), "chance": Emitted("share"),
             "over_unigram": difference, "over_shuffled": difference,
         }  # fmt: skip
 
@@ -66,7 +66,7 @@ class Origin:
         measured = [Measurement("chance", 1 / found.sources, unit="share")]
         for name, each in values.items():
             items = Items(key, tuple(each.tolist()), (1.0,) * len(each))
-            unit = "" if name.startswith("over_") else "share"
+            unit = "share" if name in ("accuracy", "unigram") else ""
             measured.append(
                 Measurement(name, float(each.mean()), len(each), items_interval([items]), unit=unit, items=items)
             )

@@ -102,6 +102,18 @@ def test_forgetting_keeps_to_the_budget_and_sums_to_one() -> None:
     assert lost < 1.2 * kept
 
 
+def test_what_was_given_amply_is_taken_back_and_nothing_with_it() -> None:
+    counting = woken(Settings(VOCAB, store_bytes=64 << 20, timescales=(1, 2, 3, 5), prototypes=()), 300).counting
+    tables = [table for tables in counting.tables.values() for table in tables]
+    before, bytes_before = [table.items() for table in tables], counting.bytes
+    counting._tighten()
+    assert counting.bytes < 0.9 * bytes_before
+    for table, was in zip(tables, before, strict=True):
+        assert table.bytes >= 16 * max(64, int(1.6 * table.used))
+        assert all(np.array_equal(one, two) for one, two in zip(table.items(), was, strict=True))
+        assert table.used == len(was.keys)
+
+
 def test_what_was_forgotten_is_in_gamma() -> None:
     """Forgetting in the store and leaving out on freezing are one function of the counts."""
     settings = Settings(VOCAB, timescales=(1, 2, 3, 4), prototypes=(), skip=False)

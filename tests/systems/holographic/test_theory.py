@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from bloomery.systems.holographic import algebra, prior, superposition, tokens
+from bloomery.systems.holographic.chains import window
 from bloomery.systems.holographic.contexts import contexts, enstrophy, stability
+from bloomery.systems.holographic.theory_measures import beyond_phase
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 
@@ -112,3 +114,26 @@ def test_decoding_is_the_formula() -> None:
         for o, t, s in zip(overlap, turning, seen, strict=True)
     ]
     assert prior.decoded(attractor, embeddings).tolist() == pytest.approx(wanted)
+
+
+def test_what_lies_beyond_a_phase_is_the_nearest_of_all_turns() -> None:
+    one, two = algebra.normalised(draw(2, 5, 8, seed=3))
+    last = torch.zeros_like(two)
+    last[:, -1] = 1
+    near(algebra.product(last, last), -algebra.identity(last).expand_as(last))
+    angles = torch.linspace(0, 2 * math.pi, 4001, dtype=torch.float64)[:, None, None]
+    turns = two * angles.cos() + algebra.product(two, last) * angles.sin()
+    nearest = algebra.frobenius(one - turns)[..., 0].min(0).values
+    near(beyond_phase(one, two), nearest, 1e-5)
+    near(beyond_phase(turns[1234], two), torch.zeros(5, dtype=torch.float64), 1e-7)
+
+
+def test_a_long_product_forgets_its_middle_but_for_an_angle() -> None:
+    generator = torch.Generator().manual_seed(4)
+    table = tokens.v4(50, 0.3, generator)
+    text = torch.randint(0, 50, (256,), generator=generator)
+    edited = text.clone()
+    edited[128] = (text[128] + 1) % 50
+    whole, other = (window(table[each], 256)[-1] for each in (text, edited))
+    assert float(algebra.frobenius(whole - other)) > 0.01
+    assert float(beyond_phase(whole, other)) < 1e-6

@@ -41,8 +41,8 @@ MEMORY = (
     "replayed", "delta_share", "rem_survival", "basin_discrimination", "basin_chance", "entropy", "entropy_counts",
     "prototype_stability", "retrieval_seen", "stability", "consolidation_ratio", "witness_stability", "enstrophy",
     "context_norm_drift", "superposed_one", "superposed_two", "order_swapped", "order_permuted", "order_unrelated",
-    "edit_middle", "edit_last", "weight_unigram", "weight_cells", "weight_satellites", "weight_dictionary",
-    "weight_prior", "weight_working", "entries", "day_bytes",
+    "edit_middle", "edit_middle_beyond_phase", "edit_last", "weight_unigram", "weight_cells", "weight_satellites",
+    "weight_dictionary", "weight_prior", "weight_working", "entries", "day_bytes",
 )  # fmt: skip
 
 

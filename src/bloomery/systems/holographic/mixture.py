@@ -86,13 +86,18 @@ class Mixture:
             rows = self.row(number, step.total)
             below = base
             if self.mixed(number):
-                weights = self.weights[number][rows if self.nested else 0]
-                out = weights[..., 0] * base
+                own = self._own(number, rows)
+                out = own[0] * base
                 for part in range(parts.shape[1]):
-                    out += weights[..., 1 + part] * parts[:, part]
+                    out += own[1 + part] * parts[:, part]
                 below = np.where(rows >= 0, out, base) if self.nested else out
             found.append((base, below, rows))
         return found
+
+    def _own(self, rung: int, rows: Int[np.ndarray, " n"]) -> list[Reals] | Reals:
+        """Of base and of each part: the weight at each position, or everywhere."""
+        own = self.weights[rung].T
+        return [np.ascontiguousarray(one)[rows] for one in own] if self.nested else own[:, 0]
 
     def _round(self, steps: Sequence[Step], parts: Reals, vocab: int, start: Reals) -> tuple[Reals, float]:
         inside = self._inside(steps, parts, vocab)
@@ -102,16 +107,15 @@ class Mixture:
             base, p, rows = inside[number]
             step = steps[number]
             if self.mixed(number):
-                own = self.weights[number][rows]
                 sent = np.where(rows >= 0, mass / p, 0.0)
-                stays = np.column_stack((own[:, 0] * base, own[:, 1:] * parts)) * sent[:, None]
                 held = np.maximum(rows, 0)
+                stays = [own * said * sent for own, said in zip(self._own(number, rows), (base, *parts.T), strict=True)]
                 sums = (
-                    np.column_stack([np.bincount(held, weights=column, minlength=BUCKETS) for column in stays.T])
+                    np.column_stack([np.bincount(held, weights=one, minlength=BUCKETS) for one in stays])
                     + MADE_UP_TOKENS * start
                 )
                 weights[number] = sums / sums.sum(-1, keepdims=True)
-                mass = np.where(rows >= 0, stays[:, 0], mass)
+                mass = np.where(rows >= 0, stays[0], mass)
             below = inside[number - 1][1] if number else 1 / vocab
             mass = mass * step.gamma * below / base
         return weights, float(-np.log(inside[-1][1]).mean())

@@ -12,10 +12,12 @@ prototype and keeps class 0, which is theirs, until it has been read more often.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bloomery.model import kmeans
@@ -23,6 +25,8 @@ from bloomery.model import kmeans
 DIMENSIONS = 100
 COLUMNS = 8192
 SMOOTHING = 0.75
+Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Rows, columns and values of a sparse matrix, each place once."""
 OVERSAMPLING, POWER_ITERATIONS = 16, 3
 LEAST = 3
 
@@ -50,32 +54,37 @@ def vectors(
         places.append(side * len(frequent) + column[kept])
         values.append(log_odds[kept])
     assert total > 0
-    matrix = torch.sparse_coo_tensor(
-        torch.from_numpy(np.stack((np.concatenate(rows), np.concatenate(places)))),
-        torch.from_numpy(np.concatenate(values).astype(np.float32)),
-        (vocab, 2 * len(frequent)),
-        check_invariants=False,
-    ).coalesce()
-    u, s = _leading(matrix, min(DIMENSIONS, vocab), seed)
+    entries = (np.concatenate(rows), np.concatenate(places), np.concatenate(values).astype(np.float32))
+    u, s = _leading(entries, (vocab, 2 * len(frequent)), min(DIMENSIONS, vocab), seed)
     found = u * s.sqrt()
     return found / torch.linalg.vector_norm(found, dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def _leading(matrix: Tensor, count: int, seed: int) -> tuple[Float[Tensor, "v d"], Float[Tensor, " d"]]:
-    """Left singular vectors and values, the largest first."""
+def _leading(
+    entries: Entries, shape: tuple[int, int], count: int, seed: int
+) -> tuple[Float[Tensor, "v d"], Float[Tensor, " d"]]:
+    """Left singular vectors and values of a sparse matrix, the largest first."""
     generator = torch.Generator().manual_seed(seed)
-    width = min(count + OVERSAMPLING, *matrix.shape)
-    with warnings.catch_warnings():  # rows in one piece are in beta, but several times faster to multiply by
-        warnings.filterwarnings("ignore", message="Sparse CSR")
-        matrix, other = matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr()
-    basis = matrix @ torch.randn(matrix.shape[1], width, generator=generator)
+    width = min(count + OVERSAMPLING, *shape)
+    rows, columns, values = entries
+    matrix, other = _by_rows(rows, columns, values, shape), _by_rows(columns, rows, values, shape[::-1])
+    basis = matrix @ torch.randn(shape[1], width, generator=generator)
     for _ in range(POWER_ITERATIONS):
         basis = torch.linalg.qr(basis).Q
         basis = matrix @ (other @ basis)
     basis = torch.linalg.qr(basis).Q
-    small = other @ basis  # [columns, width]: the transpose of basis^T matrix
-    _, s, right = torch.linalg.svd(small, full_matrices=False)
-    return (basis @ right.t())[:, :count], s[:count]
+    small = (other @ basis).double()  # [columns, width]: the transpose of basis^T matrix
+    squares, right = torch.linalg.eigh(small.t() @ small)
+    return (basis @ right.float().flip(1))[:, :count], squares.clamp_min(0).sqrt().float().flip(0)[:count]
+
+
+def _by_rows(rows: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float32], shape: Any) -> Tensor:
+    order = np.argsort(rows * shape[1] + columns)
+    edges = torch.from_numpy(np.searchsorted(rows[order], np.arange(shape[0] + 1)))
+    places, held = torch.from_numpy(columns[order]), torch.from_numpy(values[order])
+    with warnings.catch_warnings():  # in beta, but several times faster to multiply by than a list of coordinates
+        warnings.filterwarnings("ignore", message="Sparse CSR")
+        return torch.sparse_csr_tensor(edges, places, held, shape, check_invariants=False)
 
 
 def centres(tokens: Float[Tensor, "v d"], times: Int[np.ndarray, " v"], count: int, seed: int) -> Float[Tensor, "k d"]:

@@ -70,7 +70,8 @@ class AttractorScorer:
             Step(*(np.concatenate(column) for column in zip(*(one[0][rung] for one in found), strict=True)))
             for rung in range(len(self.ladders[0].rungs))
         ]
-        mixture = Mixture.fit(steps, np.concatenate([one[1] for one in found]), self.vocab, nested=nested)
+        parts = np.asfortranarray(np.concatenate([one[1] for one in found]))
+        mixture = Mixture.fit(steps, parts, self.vocab, nested=nested)
         stored = {one.ladder.name: [rung.stored for rung in one.rungs] for one in self.attractors}
         return AttractorScorer(self.vocab, self.ladders, stored, self.alphabets, self.times, mixture)
 

@@ -6,7 +6,9 @@ compression           episodes consolidated by prototype; entropy: of what follo
 stability, enstrophy, consolidation_ratio, witness_stability    of recent contexts
 order_swapped         |cos| of an eight-token product and the same with two neighbours swapped
 order_permuted        with all of it permuted;  order_unrelated: of two windows that share nothing
-edit_middle, edit_last    how far the context moves, as a share of its norm, where one token is another
+edit_middle, edit_last    how far the context moves, as a share of its norm, where one token is another;
+edit_middle_beyond_phase  the window's product, but for its phase: a long one of the theory's multivectors is a column
+                      times a row times a phase, which any edit turns
 superposed_one, superposed_two    top-1 of a superposition of one pair, and of two: what one multivector holds
 weight_X              of each part in the mixture that predicts
 """
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from bloomery.systems.holographic import contexts as context_of
 from bloomery.systems.holographic import dreaming, superposition
-from bloomery.systems.holographic.algebra import frobenius
+from bloomery.systems.holographic.algebra import frobenius, product
 from bloomery.systems.holographic.chains import window
 from bloomery.systems.holographic.contexts import CONSOLIDATE_BELOW, similarity
 from bloomery.systems.holographic.recall import likest
@@ -131,13 +133,25 @@ def _of_order(memory: TheoryMemory) -> dict[str, float]:
     history = tail[-memory.context :]
     whole = memory.states(history)[0][-1]
     for name, place in (("edit_middle", len(history) // 2), ("edit_last", len(history) - 1)):
-        moved = []
+        moved, turned = [], []
         for token in random.integers(0, memory.vocab, 8).tolist():
             edited = history.copy()
             edited[place] = token
             moved.append(float(frobenius(memory.states(edited)[0][-1] - whole) / frobenius(whole)))
+            turned.append(float(beyond_phase(memory.products(edited)[-1], memory.products(history)[-1])))
         found[name] = float(np.mean(moved))
+        if name == "edit_middle":
+            found["edit_middle_beyond_phase"] = float(np.mean(turned))
     return found
+
+
+def beyond_phase(one: Float[Tensor, "... n"], two: Float[Tensor, "... n"]) -> Float[Tensor, " ..."]:
+    """The least |one - two (cos t + e1234 sin t)| over all t, both scaled to norm one: from 0 to sqrt 2."""
+    one, two = torch.nn.functional.normalize(one, dim=-1), torch.nn.functional.normalize(two, dim=-1)
+    last = torch.zeros_like(two)
+    last[..., -1] = 1  # e1234, whose square is -1, leaves every norm as it is
+    real, imaginary = (one * two).sum(-1), (one * product(two, last)).sum(-1)
+    return (2 - 2 * torch.hypot(real, imaginary)).clamp_min(0).sqrt()
 
 
 def _products(memory: TheoryMemory, windows: np.ndarray) -> Float[Tensor, "w n"]:

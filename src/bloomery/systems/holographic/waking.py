@@ -215,14 +215,16 @@ class _Look:
             ctx.measure(name, value, **at)
         self.loss = result.loss
         ctx.point(step=position, tokens=position, loss=result.loss, tokens_per_second=rate)
-        self.point(memory, position, end, rate)
+        self._show(told, position, end, rate)
 
     def point(self, memory: Predicting, position: int, end: int, rate: float) -> None:
         """Between looks the loss is that of the last one."""
+        self._show(memory.measures(), position, end, rate)
+
+    def _show(self, told: Mapping[str, float], position: int, end: int, rate: float) -> None:
         self.ctx.progress(
-            step=position, steps=end, tokens=position, loss=self.loss, tokens_per_second=rate,
-            told=shown(memory.measures()),
-        )  # fmt: skip
+            step=position, steps=end, tokens=position, loss=self.loss, tokens_per_second=rate, told=shown(told)
+        )
 
     def seen(self, memory: Predicting, position: int) -> dict[str, float]:
         """Of a memory that has no measure of its own: the share of tokens just read that it finds likeliest, and how
