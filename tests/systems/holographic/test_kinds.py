@@ -162,6 +162,36 @@ def test_it_keeps_within_its_bytes_and_says_what_it_forgot(data: Prepared, tmp_p
         assert open_model(woken.model).tally().bytes <= 98304, name
 
 
+def test_half_of_the_memory_reads_to_the_end_and_says_what_it_forgot(tmp_path: Path) -> None:
+    """Of the bytes that it takes where there is room; of letters of a chain, in which short histories are enough."""
+    draw = np.random.default_rng(0)
+    odds = draw.dirichlet(np.full(26, 0.2), 26)
+    (tmp_path / "text").mkdir()
+    for number in range(60):
+        letters = [number % 26]
+        for _ in range(800):
+            letters.append(int(draw.choice(26, p=odds[letters[-1]])))
+        (tmp_path / f"text/{number:02}.txt").write_text("".join(chr(97 + one) for one in letters))
+    data = prepare(parse_data(DATA), tmp_path / "data", roots=[tmp_path])
+    how: dict[str, Any] = {"variant": "attractor", "prototypes": [4], "tokens": 24_000, "sleep": {"every": 6000}}
+    told: list[dict[str, float]] = []
+    notes: list[list[str]] = []
+    room = 3 * 2**20
+    for name in ("whole", "half"):
+        woken = wake(data, tmp_path / name, store={"bytes": room}, **how)
+        assert woken.result is not None
+        told.append({one.name: one.value for one in woken.measured})
+        assert max(one.value for one in woken.measured if one.name == "memory/store_bytes") <= room
+        notes.append([facts["text"] for event, facts in woken.events if event == "note"])
+        room = int(told[0]["memory/store_bytes"]) // 2
+    whole, half = told
+    assert whole["memory/forgotten_share"] == 0 < half["memory/forgotten_share"] < 1
+    share = f"{half['memory/forgotten_share']:.0%}"
+    assert notes == [[], [f"store.bytes was full: {share} of what was stored is forgotten"]]
+    assert half["memory/entries"] < whole["memory/entries"]
+    assert half["val/perplexity"] < 1.1 * whole["val/perplexity"]
+
+
 def test_weights_are_found_on_text_of_their_own(data: Prepared, tmp_path: Path) -> None:
     woken = wake(data, tmp_path / "wake", keep_every=1)
     model = Artifact("wake.model", "model", digest_of(woken.model), woken.model)
