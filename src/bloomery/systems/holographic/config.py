@@ -136,8 +136,8 @@ def refuse_too_little(variant: str, held: int, vocab: int, buffer: int) -> None:
         )  # fmt: skip
 
 
-UNHEARD = ("episodes", "consolidate_at", "noise", "mechanisms")
-"""By attractors, which dream of the whole day."""
+UNHEARD = ("noise", "mechanisms")
+"""Of the theory: attractors have no multivectors."""
 
 
 class Consolidate(Wake):
@@ -151,7 +151,7 @@ class Consolidate(Wake):
 
     @model_validator(mode="after")
     def _is_heard(self, info: ValidationInfo) -> Consolidate:
-        """What would change nothing is refused."""
+        """What can only have been meant for another variant is refused; `unheard` is told."""
         if self.variant != "attractor":
             if self.prototypes is not None:
                 raise ValueError(f"prototypes are of attractors; {self.variant} makes as many as it finds")
@@ -162,15 +162,22 @@ class Consolidate(Wake):
         if self.store.when_full == "stop":
             raise ValueError("store.when_full: stop is of v4, prod and exact_context; attractors forget")
         fields = type(self).model_fields
-        unheard = [name for name in UNHEARD if getattr(self, name) != fields[name].default]
-        if self.sleep is not None and self.sleep.rem_cycles != Sleep().rem_cycles:
-            unheard.append("sleep.rem_cycles")
-        if unheard:
-            raise ValueError(f"{', '.join(unheard)}: of v4 and prod; attractors do not hear it; leave it out")
-        if self.context != fields["context"].default:
-            control = "control: {set: {dense.context: N}}"
-            raise ValueError(f"context: attractors have timescales; leave it out, and say the control's by `{control}`")
+        if meant := [name for name in UNHEARD if getattr(self, name) != fields[name].default]:
+            raise ValueError(f"{', '.join(meant)}: of v4 and prod; attractors do not hear it; leave it out")
         return self
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """What is set and changes nothing: attractors have timescales in place of a context, and dream of the whole day."""
+        if self.variant != "attractor":
+            return ()
+        fields = type(self).model_fields
+        found = [
+            name for name in ("context", "episodes", "consolidate_at") if getattr(self, name) != fields[name].default
+        ]
+        if self.sleep is not None and self.sleep.rem_cycles != Sleep().rem_cycles:
+            found.append("sleep.rem_cycles")
+        return tuple(found)
 
 
 Decoding = Literal["mixture", "vorticity", "similarity"]

@@ -130,6 +130,8 @@ class _Waking(ABC):
         assert isinstance(config, ConsolidateSettings | TheoryRun)
         if config.dense is not None:
             return Pretrain().run(ctx, config.dense)
+        if isinstance(config, ConsolidateSettings) and config.unheard:
+            ctx.note("note", text=f"attractors do not hear {', '.join(config.unheard)}")
         models.use_threads(ctx.threads)
         return wake_up(ctx, config, config.variant, self._cadence(config))
 
