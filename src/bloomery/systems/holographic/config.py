@@ -168,7 +168,7 @@ class Consolidate(Wake):
 
     @property
     def unheard(self) -> tuple[str, ...]:
-        """What is set and changes nothing: attractors have timescales in place of a context, and dream of the whole day."""
+        """What is set and changes nothing: attractors have timescales for a context, and dream of the whole day."""
         if self.variant != "attractor":
             return ()
         fields = type(self).model_fields
