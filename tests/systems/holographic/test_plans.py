@@ -61,7 +61,8 @@ def test_they_are_priced_in_hours_and_b_costs_five_times_a() -> None:
 
 @pytest.mark.slow
 def test_run_a_at_a_thousandth_from_a_folder_of_texts(tmp_path: Path) -> None:
-    """A hundred sleeps in each memory, at the cadence that a thousandth of a million tokens has."""
+    """A hundred sleeps in each memory, at a thousandth of their cadence. Whether drawn text passes the gate is its own
+    affair: 0 or 1."""
     draw = np.random.default_rng(0)
     words = [f"w{number}" for number in range(400)]
     odds = draw.dirichlet(np.full(400, 0.02), 400)
@@ -79,7 +80,7 @@ def test_run_a_at_a_thousandth_from_a_folder_of_texts(tmp_path: Path) -> None:
         tmp_path,
     )  # fmt: skip
     said = finished(run)
-    assert said.code == 0, said.err
+    assert said.code in (0, 1), said.err
     (events,) = tmp_path.glob("runs/holographic/*/events.jsonl")
     lines = [json.loads(line) for line in events.read_text().splitlines()]
     slept = [line for line in lines if line["event"] == "slept"]
