@@ -32,8 +32,9 @@ LAYERS, HEADS, RATIO = 4, 4, 128
 """Of the control's template, whose width is solved for; RATIO: the width that it bends from."""
 LONGEST, ROWS = 512, 8
 """Of the control: tokens of a sequence at most, and sequences of a step."""
-TOKENS_PER_SECOND = {"attractor": 20_000, "v4": 20_000, "prod": 20_000, "exact_context": 50_000}
-"""Read, slept on and looked at, of one core (docs/results/holographic-a.md): what a run is priced by."""
+TOKENS_PER_SECOND = {"attractor": 20_000, "v4": 20_000, "prod": 10_000, "exact_context": 20_000}
+"""Of one core, sleeps and looks included: what a run is priced by. Rounded down from short runs (docs/results, books
+and a); of exact_context a guess. A memory that has grown is slower."""
 HIGHER: tuple[str, ...] = ("retrieval_seen", "compression", "basin_discrimination")
 LOWER: tuple[str, ...] = ("store_bytes", "forgotten_share", "context_norm_drift")
 MEMORY = (
