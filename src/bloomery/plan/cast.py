@@ -7,6 +7,7 @@ a baseline where it is named; a suite on the candidate where anything asks for i
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ class Reference:
         return party_of(self.arm)
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_reference(text: str) -> Reference | None:
     match = _REFERENCE.fullmatch(text)
     return Reference(match["stage"], match["arm"] or "", match["output"] or "") if match else None
@@ -95,10 +97,11 @@ def asking(plan: Plan, stage: StageSpec) -> Iterator[Asking]:
             yield Asking(condition, f"rule {rule.name}")
     for condition in stage.stop_if:
         yield Asking(condition, "stop_if")
+    ids = (stage.id, stage.written_id)
     for claim in plan.claims:
         for condition in conditions_of_claim(claim):
             reference = claimed_stage(condition)
-            if reference is not None and reference.stage in (stage.id, stage.written_id):
+            if reference is not None and reference.stage in ids:
                 yield Asking(as_of_stage(condition), f"claim {claim.id}")
 
 
