@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bloomery.systems.harmonic.bases.row_gauss import LOG_WIDTH_SCALE
-from bloomery.systems.harmonic.bases.rows import NARROW, Atoms, RowLinear, grid
+from bloomery.systems.harmonic.bases.rows import NARROW, RowLinear, Rows, grid
 from bloomery.systems.harmonic.kernels.rows import ScaleSpaceDecode
-from bloomery.systems.harmonic.kernels.scale_space import Levels, between
+from bloomery.systems.harmonic.kernels.scale_space import Levels, between, blurred, kernels_of
 from bloomery.systems.harmonic.layers import Packed
 
 SMALLEST, RATIO, MOST = 0.5, 2.0, 8
 """Of the widths: the narrowest in index steps, from one to the next, and how many (the kernel's tables hold eight)."""
+ROWS_AT_ONCE = 256
+"""That are blurred together, which bounds memory."""
 
 
 def levels_for(inputs: int) -> Levels:
@@ -33,58 +35,64 @@ def levels_for(inputs: int) -> Levels:
     return Levels(SMALLEST, RATIO, min(MOST, max(2, 1 + round(math.log(inputs / SMALLEST, RATIO)))))
 
 
-Corners = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 @dataclass(frozen=True, slots=True)
-class Interpolated(Atoms):
+class Interpolated(Rows):
+    """All atoms of a row are written into a table of positions and widths, and each width of it is blurred at once:
+    O(outputs (atoms + levels inputs log inputs)) in place of O(outputs inputs atoms). What they gain by moving is read
+    from the blurred gradient, the same way round."""
+
     inputs: int
     levels: Levels
 
     def atom(self, *places: Float[Tensor, " o"]) -> Float[Tensor, "o i"]:
-        centre, level, norm = self.looked_up(*places)
-        corners, f, g = self.corners(centre, level)
-        near, far = (torch.lerp(*two, g) for two in corners)
-        return norm * torch.lerp(near, far, f)
+        return self.generate(torch.ones_like(places[0])[:, None], *(place[:, None] for place in places))
 
-    def slopes(
-        self, weight_gradient: Float[Tensor, "o i"], *places: Float[Tensor, " o"]
-    ) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"], tuple[Float[Tensor, " o"], ...]]:
-        centre, level, norm = self.looked_up(*places)
-        corners, f, g = self.corners(centre, level)
-        near, far = (torch.lerp(*two, g) for two in corners)
-        narrow, wide = (torch.lerp(*two, f) for two in zip(*corners, strict=True))
-        atom = norm * torch.lerp(near, far, f)
-        into_amplitude = torch.linalg.vecdot(weight_gradient, atom)
-        into_centre = NARROW * torch.linalg.vecdot(weight_gradient, norm * (far - near))
-        into_level = torch.linalg.vecdot(weight_gradient, norm * (wide - narrow))
-        into_width = into_level / math.log(self.levels.ratio) + 0.5 * into_amplitude
-        into_centre = into_centre * ((centre >= 0) & (centre <= self.inputs - 1))
-        return atom, into_amplitude, (into_centre, into_width * ((level >= 0) & (level <= self.levels.count - 1)))
+    def generate(self, *factors: Tensor) -> Float[Tensor, "o i"]:
+        amplitude, *places = factors
+        where, (f, g), unit, _ = self.looked_up(*places)
+        parts = ((1 - f) * (1 - g), f * (1 - g), (1 - f) * g, f * g)
+        shares = torch.stack([amplitude * unit * part for part in parts], dim=-1)
+        table = shares.new_zeros(len(shares), self.levels.count * self.inputs)
+        table.scatter_add_(1, self.corners(where).flatten(1), shares.flatten(1))
+        kernels = torch.fft.rfft(kernels_of(self.inputs, self.levels, table))
+        rows = table.view(-1, self.levels.count, self.inputs).split(ROWS_AT_ONCE)
+        spectra = [(torch.fft.rfft(each, 2 * self.inputs) * kernels).sum(1) for each in rows]
+        return torch.cat([torch.fft.irfft(each, 2 * self.inputs)[:, : self.inputs] for each in spectra])
+
+    def again(
+        self, weight_gradient: Float[Tensor, "o i"], *factors: Tensor
+    ) -> tuple[Float[Tensor, "o i"], tuple[Tensor, ...]]:
+        amplitude, *places = factors
+        where, (f, g), unit, (moves, widens) = self.looked_up(*places)
+        parts = zip(weight_gradient.split(ROWS_AT_ONCE), where.split(ROWS_AT_ONCE), strict=True)
+        seen = [
+            blurred(rows, self.levels).mT.flatten(1).gather(1, self.corners(at).flatten(1)).view(*at.shape, 4)
+            for rows, at in parts
+        ]
+        near_narrow, far_narrow, near_wide, far_wide = (unit * one for one in torch.cat(seen).unbind(-1))
+        near, far = torch.lerp(near_narrow, near_wide, g), torch.lerp(far_narrow, far_wide, g)
+        narrow, wide = torch.lerp(near_narrow, far_narrow, f), torch.lerp(near_wide, far_wide, f)
+        into_amplitude = torch.lerp(near, far, f)
+        into_centre = amplitude * NARROW * (far - near) * moves
+        into_width = amplitude * ((wide - narrow) / math.log(self.levels.ratio) + 0.5 * into_amplitude) * widens
+        return self.generate(*factors), (into_amplitude, into_centre, into_width)
 
     def looked_up(
-        self, centre: Float[Tensor, " o"], log_width: Float[Tensor, " o"]
-    ) -> tuple[Float[Tensor, " o"], Float[Tensor, " o"], Float[Tensor, "o 1"]]:
-        """(index, level, n), the width in n kept to the levels."""
-        level = self.levels.level_of(NARROW * torch.exp(log_width))
-        width = self.levels.smallest * self.levels.ratio ** level.clamp(0, self.levels.count - 1)
-        return NARROW * centre, level, norm(width)[:, None]
-
-    def corners(
-        self, centre: Float[Tensor, " o"], level: Float[Tensor, " o"]
-    ) -> tuple[Corners, Float[Tensor, "o 1"], Float[Tensor, "o 1"]]:
-        """(Gaussians [o i] at the lower and the upper position, each of the lower and the upper width; how far to the
-        upper position; how far to the upper width)."""
-        index = torch.arange(self.inputs, device=centre.device, dtype=centre.dtype)
-        widths = torch.tensor(self.levels.widths(), device=centre.device, dtype=centre.dtype)
-        i, f = between(centre, self.inputs)
+        self, centre: Float[Tensor, "o k"], log_width: Float[Tensor, "o k"]
+    ) -> tuple[Int[Tensor, "o k"], tuple[Tensor, Tensor], Float[Tensor, "o k"], tuple[Tensor, Tensor]]:
+        """(place in the table, how far to the next position and to the next width, n, whether position and width are
+        within it)."""
+        index, level = NARROW * centre, self.levels.level_of(NARROW * torch.exp(log_width))
+        last, widest = self.inputs - 1, self.levels.count - 1
+        i, f = between(index, self.inputs)
         j, g = between(level, self.levels.count)
+        width = self.levels.smallest * self.levels.ratio ** level.clamp(0, widest)
+        inside = (index >= 0) & (index <= last), (level >= 0) & (level <= widest)
+        return j * self.inputs + i, (f, g), norm(width), inside
 
-        def at(position: Tensor, level: Tensor) -> Tensor:
-            width = widths[level][:, None]
-            return torch.exp(-0.5 * ((index - position[:, None]) / width).square()) / (width * math.sqrt(2 * math.pi))
-
-        return ((at(i, j), at(i, j + 1)), (at(i + 1, j), at(i + 1, j + 1))), f[:, None], g[:, None]
+    def corners(self, where: Int[Tensor, "o k"]) -> Int[Tensor, "o k 4"]:
+        """This position and the next, of this width and of the next."""
+        return where[..., None] + torch.tensor((0, 1, self.inputs, self.inputs + 1), device=where.device)
 
 
 def norm(width: Tensor) -> Tensor:

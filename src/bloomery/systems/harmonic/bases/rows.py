@@ -46,12 +46,16 @@ def initial_width(setting: AtomWidth, inputs: int, atoms: int) -> float:
     return NARROW if setting == "narrow" else WIDE * inputs / atoms
 
 
-class Atoms(Generator):
+class Rows(Generator):
     """Factors: amplitude [o k], then what places the atoms, [o k] each."""
 
     @abstractmethod
     def atom(self, *places: Float[Tensor, " o"]) -> Float[Tensor, "o i"]:
         """One atom of every row."""
+
+
+class Atoms(Rows):
+    """Made one atom of all rows at a time."""
 
     @abstractmethod
     def slopes(
@@ -85,11 +89,11 @@ class RowLinear(Generated):
     """`scales_of_places`: {place: its natural scale}, the step by which an atom becomes another one."""
 
     def __init__(
-        self, inputs: int, outputs: int, generator: Atoms, scales_of_places: Mapping[str, float],
+        self, inputs: int, outputs: int, generator: Rows, scales_of_places: Mapping[str, float],
         *, atoms: int, gain: float, compute_dtype: torch.dtype,
     ) -> None:  # fmt: skip
         super().__init__(inputs, outputs, generator, gain=gain, compute_dtype=compute_dtype)
-        self.generator: Atoms = generator
+        self.generator: Rows = generator
         self.atoms, self.scales_of_places = atoms, dict(scales_of_places)
         self.amplitude = nn.Parameter(torch.empty(outputs, atoms))
         for name in scales_of_places:

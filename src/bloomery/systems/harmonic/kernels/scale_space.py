@@ -48,13 +48,17 @@ class Levels:
 def blurred(x: Float[Tensor, "... i"], levels: Levels) -> Float[Tensor, "... i l"]:
     """x blurred by every width, zero outside its ends; by Fourier transform, differentiable."""
     inputs = x.shape[-1]
+    spectrum = torch.fft.rfft(x, 2 * inputs)[..., None, :] * torch.fft.rfft(kernels_of(inputs, levels, x))
+    return torch.fft.irfft(spectrum, 2 * inputs)[..., :inputs].transpose(-1, -2)
+
+
+def kernels_of(inputs: int, levels: Levels, like: Tensor) -> Float[Tensor, "l n"]:
+    """Each width's Gaussian over 2 * inputs places, those beyond the end before the beginning."""
     size = 2 * inputs
-    distance = torch.arange(size, device=x.device, dtype=x.dtype)
-    distance = torch.minimum(distance, size - distance)  # circular: what is beyond one end is before the other
-    widths = torch.tensor(levels.widths(), device=x.device, dtype=x.dtype)[:, None]
-    kernels = torch.exp(-0.5 * (distance / widths).square()) / (widths * math.sqrt(2 * math.pi))
-    spectrum = torch.fft.rfft(x, size)[..., None, :] * torch.fft.rfft(kernels)
-    return torch.fft.irfft(spectrum, size)[..., :inputs].transpose(-1, -2)
+    distance = torch.arange(size, device=like.device, dtype=like.dtype)
+    distance = torch.minimum(distance, size - distance)
+    widths = torch.tensor(levels.widths(), device=like.device, dtype=like.dtype)[:, None]
+    return torch.exp(-0.5 * (distance / widths).square()) / (widths * math.sqrt(2 * math.pi))
 
 
 def between(place: Float[Tensor, "o k"], count: int) -> tuple[Int[Tensor, "o k"], Float[Tensor, "o k"]]:
