@@ -54,6 +54,21 @@ def test_supported_refuted_and_undecided(bench: Bench) -> None:
     assert ran.outcome.status == "passed", "claims decide nothing"
 
 
+def test_a_ratio_to_zero_is_told_with_its_remedy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("support.furnace.loss_of", lambda value: value)
+    bench.write(
+        stage("grow", arms={"still": {"set": {"gain": 0}}, "fast": {}}),
+        claims=[
+            claim("ratio", below(1, of="stage:grow@fast", relative_to="arm:still")),
+            claim("difference", below(0, of="stage:grow@fast", relative_to="arm:still", **{"as": "difference"})),
+        ],
+    )
+    ran = bench.launch()
+    assert answers(ran) == {"ratio": "undecided", "difference": "refuted"}
+    told = {event["id"]: event["would_need"] for event in ran.told("claim_judged")}
+    assert "its value is 0; `as: difference`" in told["ratio"]
+
+
 def test_a_claim_brings_its_control_its_suite_and_its_baseline(bench: Bench) -> None:
     bench.write(
         stage("base", config={"gain": 2}),

@@ -120,7 +120,8 @@ def _needed(verdict: Verdict, instead: str = "") -> str:
 def _needs(verdict: Verdict, instead: str) -> Iterator[str]:
     for one in verdict.conditions:
         if one.status == "missing":
-            yield f"a measurement of {one.metric} of {one.of}" + (f" and {one.relative_to}" if one.relative_to else "")
+            both = f"{one.of} and {one.relative_to}" if one.relative_to else one.of
+            yield f"a measurement of {one.metric} of {both}" + (f" ({one.reason})" if one.reason else "")
         elif one.status == "fail" and instead:
             asked = one.condition
             yield f"{instead}{one.metric} of {one.of} is {asked.op} {asked.value:.6g}"

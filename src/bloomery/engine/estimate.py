@@ -150,7 +150,7 @@ def check_ratio(pairs: Sequence[Pair], who: str) -> None:
     for pair in pairs:
         assert pair.reference is not None
         if pair.reference.value <= 0 or not math.isfinite(pair.judged.value / pair.reference.value):
-            raise Missing(f"no ratio to {who}: its value is {pair.reference.value:.6g}")
+            raise Missing(f"no ratio to {who}: its value is {pair.reference.value:.6g}; `as: difference` has one")
 
 
 def _seed_order(seed: int | None) -> float:
