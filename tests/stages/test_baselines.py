@@ -20,6 +20,8 @@ from bloomery.engine.stage import Cost
 from bloomery.errors import PlanError
 from bloomery.evaluate.ngram import HIGHEST_ORDER, NGram
 from bloomery.evaluate.ngram_cache import Cached, open_table
+from bloomery.evaluate.perplexity import spread
+from bloomery.measure import Measurement
 from bloomery.plan.check import check
 from bloomery.plan.load import load as load_plan
 from bloomery.stages.baselines import NGRAM_CARD, KneserNeyBaseline, KneserNeySettings, NGramBaseline, NGramSettings
@@ -93,6 +95,31 @@ def test_a_kneser_ney_model_of_the_same_order_is_the_same_table(
     tables = [open_table(result.outputs["model"]) for result in (plain, fitted)]
     text = np.array(data.part("corpus:val").tokens, dtype=np.int64)
     assert np.array_equal(tables[0].document_logprobs(text), tables[1].document_logprobs(text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [(NGramBaseline(), NGramSettings(order=3)), (KneserNeyBaseline(), KneserNeySettings(order=3))],
+)
+def test_it_looks_at_the_held_out_text_that_the_stage_looks_at(
+    trained: Trained, data: Prepared, tmp_path: Path, kind: Any, config: Any
+) -> None:
+    """As gates on val/perplexity and train/tokens_per_second compare the two."""
+    told: dict[str, Measurement] = {}
+    ctx = context(data, tmp_path / "fit", record=lambda one: told.update({one.name: one}))
+    ctx.judged = settings()
+    table = open_table(kind.fit(config, tokens_read(trained.context, settings()), ctx).outputs["model"])
+    own = [one for one in trained.measured if one.name == "val/perplexity"][-1]
+    assert own.items is not None
+    looked = told["val/perplexity"].items
+    assert looked is not None
+    assert (looked.key, looked.weights, told["val/loss"].n) == (own.items.key, own.items.weights, 2)
+    assert isinstance(table, NGram)
+    part, end = data.part("corpus:dev"), data.tokenizer.end_of_document
+    rows = [np.concatenate(([end], part.document(n))).astype(np.int64) for n in spread(part.documents, 2)]
+    nats = -np.concatenate([table.document_logprobs(row) for row in rows])
+    assert told["val/perplexity"].value == pytest.approx(math.exp(nats.mean()))
+    assert told["train/tokens_per_second"].value > 0
 
 
 def test_what_is_tuned_is_the_best_on_its_part_and_caches_come_with_it(

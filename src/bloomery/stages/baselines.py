@@ -7,7 +7,8 @@ Order, cutoffs and the weights of caches may be chosen on a part of their own (`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,9 +20,12 @@ from bloomery.errors import PlanError
 from bloomery.plan.schema import Frozen
 from bloomery.plan.units import Bytes
 from bloomery.stages.caches import Cacheable, Caches
+from bloomery.stages.looking import Looking, look, measure
 
 if TYPE_CHECKING:
     from bloomery.data.mix import Batch
+    from bloomery.data.prepared import Prepared
+    from bloomery.evaluate.perplexity import DocumentScorer
 
 COUNTED_PER_SECOND = 5e6
 """Tokens times orders that one core counts. On the safe side: 1.2 to 1.9M tokens/s at order 5 were measured. Tuning and
@@ -58,9 +62,12 @@ class NGramBaseline:
 
         assert isinstance(config, NGramSettings)
         assert ctx.data is not None
-        tokenizer = Prepared.open(ctx.data).tokenizer
+        prepared = Prepared.open(ctx.data)
+        tokenizer = prepared.tokenizer
         end = tokenizer.end_of_document
-        table = NGram.fit(distinct(tokens), order=config.order, vocab=ctx.vocab, end_of_document=end)
+        reading = _Reading(tokens)
+        table = NGram.fit(distinct(reading), order=config.order, vocab=ctx.vocab, end_of_document=end)
+        reading.told(ctx, table, prepared)
         folder = ctx.workdir / "model"
         folder.mkdir(parents=True, exist_ok=True)
         table.save(folder)
@@ -143,7 +150,8 @@ class KneserNeyBaseline:
         prepared = Prepared.open(ctx.data)
         end = prepared.tokenizer.end_of_document
         orders = range(LOWEST_ORDER, HIGHEST_ORDER + 1) if config.order == "tuned" else (config.order,)
-        counts = Counts.of(distinct(tokens), order=max(orders), vocab=ctx.vocab, end_of_document=end)
+        reading = _Reading(tokens)
+        counts = Counts.of(distinct(reading), order=max(orders), vocab=ctx.vocab, end_of_document=end)
         part = prepared.part(config.tune_on) if config.tune_on else None
         held_out = [] if part is None else [part.document(number) for number in range(part.documents)]
         documents = [np.concatenate(([end], document)).astype(np.int64) for document in held_out]
@@ -159,6 +167,7 @@ class KneserNeyBaseline:
         if config.caches is not None:
             longest = config.caches.longest_history
             model = Cached.fit(table, documents, windows=config.caches.windows, longest=longest)
+        reading.told(ctx, model, prepared)
         folder = ctx.workdir / "model"
         model.save(folder)
         prepared.tokenizer.save(folder / "tokenizer")
@@ -177,7 +186,26 @@ def _counting(tokens: int, order: int) -> Cost:
     return Cost(seconds=tokens * order / COUNTED_PER_SECOND, weight_bytes=BYTES_PER_COUNTED * tokens * order)
 
 
-def distinct(batches: Iterator[Batch]) -> Iterator[Batch]:
+class _Reading:
+    """What a table is fitted on, and how fast that goes, tuning and weights included."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches, self._tokens, self._began = batches, 0, time.monotonic()
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            self._tokens += batch.tokens.numel()
+            yield batch
+
+    def told(self, ctx: StageContext, model: DocumentScorer, prepared: Prepared) -> None:
+        """train/tokens_per_second; and val/*, where the stage that built the judged model looks at held-out text."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        ctx.measure("train/tokens_per_second", self._tokens / seconds, unit="per_second")
+        if isinstance(ctx.judged, Looking):
+            measure(ctx, look(model, prepared, ctx.judged))
+
+
+def distinct(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches without rows that came before, in whatever order and shift; rows of unknown origin stay."""
     from bloomery.data.mix import Batch
 

@@ -15,6 +15,7 @@ from bloomery.engine.artifact import write_atomically
 from bloomery.engine.stage import StageContext, Stopped
 from bloomery.errors import ArtifactError
 from bloomery.measure import Emitted
+from bloomery.stages.looking import LOOKS, measure
 from bloomery.stages.settings import Init, Training
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ METRICS = {
     "train/steps": Emitted(),
     "train/tokens_per_second": Emitted("per_second", "higher"),
     "train/model_flop_utilisation": Emitted("share", "higher"),
-    "val/loss": LOSS,
-    "val/perplexity": Emitted("", "lower"),
-    "val/bits_per_byte": Emitted("", "lower"),
+    **LOOKS,
 }
 NO_MEMORY = ("can't allocate memory", "not enough memory")
 """What torch's CPU allocator says, in a RuntimeError of no kind of its own."""
@@ -105,10 +104,7 @@ def train(
             max_documents=config.validation.documents,
             documents=None if tuning is None else tuning.documents,
         )
-        items, count = result.items(), len(result.loss_sums)
-        ctx.measure("val/loss", result.loss, n=count, unit=LOSS.unit, items=items, **at(step))
-        ctx.measure("val/perplexity", result.perplexity, n=count, items=result.items_of_perplexity(), **at(step))
-        ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at(step))
+        measure(ctx, result, **at(step))
         if start is not None:
             start.look(model, step, result.loss, lambda name, value: ctx.measure(name, value, **at(step)))
         if tuning is not None:

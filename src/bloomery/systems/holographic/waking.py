@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bloomery.engine.artifact import digest_of, write_atomically
 from bloomery.engine.stage import StageContext, StageResult, Stopped
 from bloomery.errors import ArtifactError
+from bloomery.stages import looking
 from bloomery.systems.holographic.config import Wake
 from bloomery.systems.holographic.variants import Predicting, Variant, save_model, variant
 
@@ -196,20 +197,14 @@ class _Look:
     """What is measured on the way, and shown."""
 
     def __init__(self, ctx: StageContext, wake: Wake, prepared: Prepared, stream: Stream) -> None:
-        self.ctx, self.wake, self.tokenizer, self.stream = ctx, wake, prepared.tokenizer, stream
-        self.held_out = prepared.part(wake.validation_part)
+        self.ctx, self.wake, self.prepared, self.stream = ctx, wake, prepared, stream
         self.loss = math.nan
 
     def __call__(self, memory: Predicting, position: int, end: int, rate: float) -> None:
-        from bloomery.evaluate.perplexity import perplexity
-
-        ctx, settings = self.ctx, self.wake.validation
-        result = perplexity(memory.scorer(), self.held_out, context=self.wake.context, max_documents=settings.documents)
-        items, count = result.items(), len(result.loss_sums)
+        ctx = self.ctx
+        result = looking.look(memory.scorer(), self.prepared, self.wake)
         at: dict[str, Any] = {"step": position, "tokens": position, "share": position / end}
-        ctx.measure("val/loss", result.loss, n=count, unit="nats_per_token", items=items, **at)
-        ctx.measure("val/perplexity", result.perplexity, n=count, items=result.items_of_perplexity(), **at)
-        ctx.measure("val/bits_per_byte", result.bits_per_byte, n=count, **at)
+        looking.measure(ctx, result, **at)
         told = memory.measures()
         for name, value in (told if OWN in told else {**self.seen(memory, position), **told}).items():
             ctx.measure(name, value, **at)
@@ -236,7 +231,7 @@ class _Look:
         drift, scorer = 0.0, memory.scorer()
         edges = [0, *(int(one) for one in begins if one > 0), len(tokens)]
         for start, stop in pairwise(edges):
-            row = np.concatenate(([self.tokenizer.end_of_document], tokens[start:stop]))
+            row = np.concatenate(([self.prepared.tokenizer.end_of_document], tokens[start:stop]))
             found = scorer.logprobs(torch.from_numpy(row[None, :-1]))[0]
             right += (found.argmax(-1).numpy() == row[1:]).tolist()
             drift = max(drift, float((found.exp().sum(-1) - 1).abs().max()))
@@ -245,8 +240,9 @@ class _Look:
     def write(self, memory: Predicting, position: int) -> None:
         from bloomery.evaluate.sample import generate
 
-        opening = self.tokenizer.decode(self.held_out.document(0)[:PROMPT])
-        text = generate(memory.scorer(), self.tokenizer, opening, max_tokens=WRITTEN, seed=position)
+        tokenizer = self.prepared.tokenizer
+        opening = tokenizer.decode(self.prepared.part(self.wake.validation_part).document(0)[:PROMPT])
+        text = generate(memory.scorer(), tokenizer, opening, max_tokens=WRITTEN, seed=position)
         self.ctx.note("written", step=position, prompt=opening, text=text)
 
 
