@@ -1,9 +1,9 @@
 """RowLinear: every row of W is a sum of K unit atoms over the index of the inputs, W[o, i] = sum_k a_ok atom_ok(i).
 
-What an atom is, stands in row_gauss.py, row_gabor.py and row_cos.py; here, how rows are made of them: in float32 on a CPU
-by kernels/atoms.py, else one atom of all rows at a time, in forward and in backward: memory O(out in), whatever K. The
-squares of an atom sum to one, so that amplitudes are N(0, gain^2 / K); rows are then scaled to gain exactly, which edges
-and overlaps would miss by some percent (spec 1.1).
+What an atom is, stands in row_gauss.py, row_gabor.py and row_cos.py; here, how rows are made of them: in float32 on a
+CPU by kernels/atoms.py, else one atom of all rows at a time, in forward and in backward: memory O(out in), whatever K.
+The squares of an atom sum to one, so that amplitudes are N(0, gain^2 / K); rows are then scaled to gain exactly, which
+edges and overlaps would miss by some percent (spec 1.1).
 
 The initial width of those that have one decides (spec 0.1): `narrow`, 0.7 of an index step, is a learned sparse layer;
 `wide`, 0.5 / K of the row, makes all rows smooth in the index and W of few singular values: the documented failure.

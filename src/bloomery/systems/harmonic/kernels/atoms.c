@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef f32x16 unaligned __attribute__((aligned(4), may_alias));
@@ -37,10 +38,15 @@ static inline struct ramp ramp(double start, double step)
 
 static inline f32x16 narrowed(struct ramp wide)
 {
-    const f32x8 halves[2] = {__builtin_convertvector(wide.low, f32x8), __builtin_convertvector(wide.high, f32x8)};
-    f32x16 both;
-    memcpy(&both, halves, sizeof both);
+    const f32x8 low = __builtin_convertvector(wide.low, f32x8), high = __builtin_convertvector(wide.high, f32x8);
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    f32x16 both; /* GCC before 12; a load that two stores have to be waited for */
+    memcpy(&both, &low, sizeof low);
+    memcpy((char *)&both + sizeof low, &high, sizeof high);
     return both;
+#endif
 }
 
 /* The part of a turn in [-1/2, 1/2]. */
@@ -84,31 +90,34 @@ static inline void wave(f32x16 turns, f32x16 *cosine, f32x16 *sine)
 
 static inline float sum(f32x16 all)
 {
-    float lanes[LANES];
-    memcpy(lanes, &all, sizeof lanes);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
-    return lanes[0];
+    f32x8 halves[2];
+    memcpy(halves, &all, sizeof halves);
+    f32x4 quarters[2];
+    halves[0] += halves[1];
+    memcpy(quarters, halves, sizeof quarters);
+    const f32x4 left = quarters[0] + quarters[1];
+    return (left[0] + left[2]) + (left[1] + left[3]);
 }
 
 /* What is worked in, per call: a row of W and one of its gradient, both followed by room for a whole register, and the
    values of one atom. */
 struct scratch { float *row, *gradient, *value, *second, *distance; };
 
-struct bell { double centre, width, norm, cycles, turns; int64_t first, registers; };
+struct bell { double centre, width, inverse, norm, cycles, turns; int64_t first, registers; };
 
-/* factors: amplitude, centre / unit, log(width / unit), and for Gabor cycles per index step and phase. */
-static struct bell placed(const float *const *factors, int64_t at, enum kind kind, double unit, int64_t inputs)
+/* factors: amplitude, centre / unit, log(width / unit), and for Gabor cycles per index step and phase. norm: that of an
+   atom as wide as the unit. */
+static inline struct bell placed(const float *const *factors, int64_t at, enum kind kind, double unit, double norm,
+                                 int64_t inputs)
 {
     const double root = exp(-0.5 * factors[2][at]), last = (double)(inputs - 1);
     struct bell bell = {.centre = unit * factors[1][at], .width = unit / (root * root)};
-    bell.norm = root / sqrt(sqrt(TURN / 2) * unit);
+    bell.inverse = 1 / bell.width;
+    bell.norm = root * norm;
     double finite = factors[0][at] + bell.centre + factors[2][at];
     if (kind == GABOR) {
         bell.cycles = factors[3][at];
-        bell.turns = factors[4][at] / TURN;
-        bell.norm *= sqrt(2);
+        bell.turns = factors[4][at] * (1 / TURN);
         finite += bell.cycles + bell.turns;
     }
     const double from = bell.centre - REACH * bell.width, to = bell.centre + REACH * bell.width;
@@ -126,7 +135,7 @@ static struct bell placed(const float *const *factors, int64_t at, enum kind kin
 /* Into value: the bell (Gabor: times its cosine); second: minus the bell times its sine, Gabor only; distance: u. */
 static __attribute__((noinline)) void ring(const struct bell *bell, enum kind kind, struct scratch *room)
 {
-    const float inverse = (float)fmin(1 / bell->width, 1e18);
+    const float inverse = (float)(bell->inverse < 1e18 ? bell->inverse : 1e18);
     for (int64_t r = 0; r < bell->registers; r++) {
         const struct ramp away = ramp((double)(bell->first + LANES * r) - bell->centre, 1);
         const f32x16 u = narrowed(away) * inverse;
@@ -151,8 +160,9 @@ static __attribute__((noinline)) void add(float *row, const float *value, float 
         *(unaligned *)(row + LANES * r) += factor * *(const unaligned *)(value + LANES * r);
 }
 
-static void ring_again(const struct bell *bell, enum kind kind, double unit, float amplitude,
-                       const struct scratch *room, float *const *into, int64_t at)
+static __attribute__((noinline)) void ring_again(
+    const struct bell *bell, enum kind kind, double unit, float amplitude, const struct scratch *room,
+    float *const *into, int64_t at)
 {
     const float *gradient = room->gradient + bell->first;
     f32x16 zeroth = {0}, first = {0}, second = {0}, turned = {0}, turned_first = {0};
@@ -171,7 +181,7 @@ static void ring_again(const struct bell *bell, enum kind kind, double unit, flo
     }
     const double norm = bell->norm, scale = amplitude * norm, whole = sum(zeroth), angle = sum(turned);
     into[0][at] = (float)(norm * whole);
-    into[1][at] = (float)(scale * unit * (sum(first) / bell->width - angle * TURN * bell->cycles));
+    into[1][at] = (float)(scale * unit * (sum(first) * bell->inverse - angle * TURN * bell->cycles));
     into[2][at] = (float)(scale * (sum(second) - 0.5 * whole));
     if (kind == GABOR) {
         into[3][at] = (float)(scale * TURN * bell->width * sum(turned_first));
@@ -215,14 +225,16 @@ static __attribute__((noinline)) void add_waves(float factor, int64_t inputs, st
 
 /* With A, B the gradient's sums over blocks times their cosines and sines: <G, cos> = sum_j A_j cos_j - B_j sin_j, <G, sin>
    = sum_j B_j cos_j + A_j sin_j, and the like weighted by where a block lies; within it, the offset is the lane's own. */
-static void waves_again(float amplitude, int64_t inputs, const struct scratch *room, float *const *into, int64_t at)
+static __attribute__((noinline)) void waves_again(
+    float amplitude, double norm, int64_t inputs, const struct scratch *room, float *const *into, int64_t at)
 {
     const unaligned *gradient = (const unaligned *)room->gradient;
+    const double step = 1 / (double)inputs, begin = step * middle(inputs) - 0.5;
     f32x16 a[2] = {{0}}, b[2] = {{0}}, far_a[2] = {{0}}, far_b[2] = {{0}};
     for (int64_t block = 0; block * BLOCK < inputs; block++) {
         const float cosine = room->value[BLOCK + block], sine = room->second[BLOCK + block];
-        const float x = (float)(((double)(BLOCK * block) + middle(inputs)) / (double)inputs - 0.5);
-        for (int half = 0; half < 2; half++) {
+        const float x = (float)(begin + step * BLOCK * (double)block);
+        _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
             const f32x16 g = gradient[2 * block + half];
             a[half] += cosine * g;
             b[half] += sine * g;
@@ -231,17 +243,16 @@ static void waves_again(float amplitude, int64_t inputs, const struct scratch *r
         }
     }
     f32x16 along = {0}, across = {0}, moment = {0};
-    for (int half = 0; half < 2; half++) {
+    _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
         const f32x16 cosine = *(unaligned *)(room->value + LANES * half);
         const f32x16 sine = *(unaligned *)(room->second + LANES * half);
-        const double step = 1 / (double)inputs;
         const f32x16 x = narrowed(ramp(step * (LANES * half + 0.5 - middle(inputs)), step));
         const f32x16 turned = b[half] * cosine + a[half] * sine;
         along += a[half] * cosine - b[half] * sine;
         across += turned;
         moment += far_b[half] * cosine + far_a[half] * sine + x * turned;
     }
-    const double norm = sqrt(2 / (double)inputs), scale = -norm * amplitude;
+    const double scale = -norm * amplitude;
     into[0][at] = (float)(norm * sum(along));
     into[1][at] = (float)(scale * TURN * sum(moment));
     into[2][at] = (float)(scale * sum(across));
@@ -252,10 +263,12 @@ static void waves_again(float amplitude, int64_t inputs, const struct scratch *r
 int make_rows(const float *const *factors, const float *gradient, float *w, float *const *into,
               int64_t kind, double unit, int64_t outputs, int64_t inputs, int64_t atoms)
 {
-    const int64_t size = inputs + 2 * BLOCK + LANES;
-    float *memory = calloc((size_t)(5 * size), sizeof *memory);
+    const int64_t size = (inputs + 3 * BLOCK) / LANES * LANES; /* each begins in a cache line of its own */
+    const double norm = sqrt(kind == COS ? 2 / (double)inputs : (kind == GABOR ? 2 : 1) / (sqrt(TURN / 2) * unit));
+    float *memory = aligned_alloc(sizeof(f32x16), sizeof *memory * (size_t)(5 * size));
     if (!memory)
         return 1;
+    memset(memory, 0, sizeof *memory * (size_t)(5 * size));
     struct scratch room = {memory, memory + size, memory + 2 * size, memory + 3 * size, memory + 4 * size};
     for (int64_t o = 0; o < outputs; o++, w += inputs) {
         memset(room.row, 0, sizeof(float) * (size_t)size);
@@ -263,12 +276,12 @@ int make_rows(const float *const *factors, const float *gradient, float *w, floa
             memcpy(room.gradient, gradient + o * inputs, sizeof(float) * (size_t)inputs);
         for (int64_t at = o * atoms; at < (o + 1) * atoms; at++)
             if (kind == COS) {
-                rotate(factors[1][at], factors[2][at] / TURN, inputs, &room);
-                add_waves((float)(factors[0][at] * sqrt(2 / (double)inputs)), inputs, &room);
+                rotate(factors[1][at], factors[2][at] * (1 / TURN), inputs, &room);
+                add_waves((float)(factors[0][at] * norm), inputs, &room);
                 if (gradient)
-                    waves_again(factors[0][at], inputs, &room, into, at);
+                    waves_again(factors[0][at], norm, inputs, &room, into, at);
             } else {
-                const struct bell bell = placed(factors, at, (enum kind)kind, unit, inputs);
+                const struct bell bell = placed(factors, at, (enum kind)kind, unit, norm, inputs);
                 ring(&bell, (enum kind)kind, &room);
                 add(room.row + bell.first, room.value, (float)(factors[0][at] * bell.norm), bell.registers);
                 if (gradient)

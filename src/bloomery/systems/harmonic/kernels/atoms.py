@@ -1,9 +1,9 @@
 """Rows of atoms and their gradients on a CPU (atoms.c): W[o, i] = sum_k a_ok atom_ok(i), as bases/rows.py has them.
 
-Torch evaluates every atom at every index. In C a Gaussian or Gabor atom is evaluated within 6.5 of its widths alone, ten
-indices for a narrow one: what is left out is, of values and of derivatives, below 2^-24 of what they are at most. A
-cosine costs one rotation an index. For float32; all else (float64, a GPU, a graph that is compiled, tensors that stand
-for others, no compiler) is None, and torch's to do.
+Torch evaluates every atom at every index. In C a Gaussian or Gabor atom is evaluated within 6.5 of its widths alone,
+ten indices for a narrow one: what is left out is, of values and of derivatives, below 2^-24 of what they are at most.
+A cosine costs one rotation an index. For float32; all else (float64, a GPU, a graph that is compiled, tensors that
+stand for others, no compiler) is None, and torch's to do.
 
 The same call gives the same bits, and the W that comes with gradients those of the W that came without. From torch's it
 differs by rounding: positions and angles are float64 until a difference or a part of a turn is taken of them, where
