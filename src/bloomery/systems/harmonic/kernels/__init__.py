@@ -11,6 +11,6 @@
 
 They take plain tensors and know no layer. Weights of atoms generated per product lose to a stored matrix everywhere
 (spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch does
-the same, and the results differ by the order of sums. Layers use factorised.py and atoms.py: the rest is another
-function than the layer that was trained (rows), or too small a gain (sine).
+the same, and the results differ by rounding. Layers use factorised.py, atoms.py and the look-ups of rows.py: four taps
+are another function than the layer that was trained, and the sine matrix gains too little.
 """
