@@ -5,8 +5,9 @@
 The shape of the plan harmonic/bases: two layers of width 256, bytes, batch 6 x 96, compression 10, one thread, one
 process. A step is `bloomery.train.loop.train_step`, the code under `fit()`: forward, backward, clip, AdamW, in the
 precision that `auto` chooses and in float32. First both paths' loss and gradients are compared; then the contenders
-take turns, one step each, and the median of CPU time counts (wall time on a shared machine is useless). BLOOMERY_NATIVE
-is what switches between the paths. The sine basis, which both paths share, stands beside them.
+take turns, one step each, and the best CPU time counts, as everywhere in docs/performance.md (wall time on a shared
+machine is useless); beside it, how the ratio of neighbouring steps is spread. BLOOMERY_NATIVE is what switches between
+the paths. The sine basis, which both paths share, stands beside them.
 """
 
 from __future__ import annotations
@@ -128,35 +129,39 @@ def measure(bases: Sequence[str], dtypes: Sequence[str], rounds: int) -> list[di
 def row(
     contender: Contender, times: dict[str, list[float]], other: Contender | None, same: dict[str, float]
 ) -> dict[str, Any]:
-    speed = BATCH * CONTEXT / statistics.median(times[contender.name])
+    speed = BATCH * CONTEXT / min(times[contender.name])
     found: dict[str, Any] = {"basis": contender.basis, "dtype": contender.dtype, "tokens_per_cpu_second": round(speed)}
     line = f"{contender.basis:18} {contender.dtype:9} {speed:8,.0f} tokens/s"
     if other is not None:
-        by_torch = [mine / theirs for theirs, mine in zip(times[contender.name], times[other.name], strict=True)]
-        ratio = statistics.median(by_torch)
+        by_torch = [theirs / mine for mine, theirs in zip(times[contender.name], times[other.name], strict=True)]
+        ratio = min(times[other.name]) / min(times[contender.name])
         found |= {
-            "in_torch": round(BATCH * CONTEXT / statistics.median(times[other.name])), "times_faster": round(ratio, 2),
-            "lowest": round(min(by_torch), 2), "highest": round(max(by_torch), 2),
-            "goal": GOALS.get(contender.basis), "predicted": PREDICTED.get(contender.basis), **same,
+            "in_torch": round(BATCH * CONTEXT / min(times[other.name])), "times_faster": round(ratio, 2),
+            "median": round(statistics.median(by_torch), 2), "lowest": round(min(by_torch), 2),
+            "highest": round(max(by_torch), 2), "goal": GOALS.get(contender.basis),
+            "predicted": PREDICTED.get(contender.basis), **same,
         }  # fmt: skip
-        line += f"  torch {found['in_torch']:7,}  {ratio:5.1f} times ({min(by_torch):.1f} to {max(by_torch):.1f})"
+        spread = f"{found['lowest']} to {found['highest']}, median {found['median']}"
+        line += f"  torch {found['in_torch']:7,}  {ratio:5.1f} times ({spread})"
     print(line)
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bases", nargs="+", default=list(PREDICTED))
+    parser.add_argument("--precisions", nargs="+", default=["auto", "float32"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     wanted = parser.parse_args(arguments)
     if atoms.library() is None:
         raise SystemExit(f"no C library, nothing to compare: {native.refusals['atoms.c']}")
     load_before, before = os.getloadavg()[0], os.environ.get("BLOOMERY_NATIVE")
     auto = choose_dtype("auto", "cpu").value
+    precisions = list(dict.fromkeys(auto if name == "auto" else name for name in wanted.precisions))
     try:
         with reproducibly(1, "cpu"):
-            found = measure(wanted.bases, list(dict.fromkeys((auto, "float32"))), wanted.rounds)
+            found = measure(wanted.bases, precisions, wanted.rounds)
     finally:
         os.environ.pop("BLOOMERY_NATIVE")
         if before is not None:

@@ -13,7 +13,7 @@
 
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
-typedef float f32x16 __attribute__((vector_size(64)));
+typedef float f32x16 __attribute__((vector_size(64), may_alias));
 typedef f32x16 unaligned __attribute__((aligned(4), may_alias));
 typedef double f64x8 __attribute__((vector_size(64)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
@@ -195,31 +195,59 @@ static double middle(int64_t inputs)
     return 0.5 * (double)(inputs < BLOCK ? inputs : BLOCK);
 }
 
+static inline int64_t blocks_of(int64_t inputs) /* in whole registers */
+{
+    return (inputs + BLOCK * LANES - 1) / (BLOCK * LANES) * LANES;
+}
+
+static inline f32x16 reversed(f32x16 x)
+{
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(x, x, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+#else
+    f32x16 turned;
+    for (int lane = 0; lane < LANES; lane++)
+        turned[lane] = x[LANES - 1 - lane];
+    return turned;
+#endif
+}
+
+static inline void turned_to(struct ramp turns, int64_t at, struct scratch *room)
+{
+    wave(narrowed((struct ramp){fraction(turns.low), fraction(turns.high)}), (f32x16 *)(room->value + at),
+         (f32x16 *)(room->second + at));
+}
+
 /* Cosines: `value` and `second` hold cosine and sine, first at the BLOCK offsets, then at the middles of the blocks. */
 static __attribute__((noinline)) void rotate(double cycles, double turns, int64_t inputs, struct scratch *room)
 {
-    const double step = cycles / (double)inputs;
-    const int64_t blocks = (inputs + BLOCK - 1) / BLOCK;
-    for (int64_t from = 0; from < BLOCK + blocks; from += LANES) {
-        struct ramp place = ramp(step * ((double)from + 0.5 - middle(inputs)), step);
-        if (from >= BLOCK)
-            place = ramp(step * ((double)(BLOCK * (from - BLOCK)) + middle(inputs)) - 0.5 * cycles + turns, step * BLOCK);
-        f32x16 cosine, sine;
-        wave(narrowed((struct ramp){fraction(place.low), fraction(place.high)}), &cosine, &sine);
-        *(unaligned *)(room->value + from) = cosine;
-        *(unaligned *)(room->second + from) = sine;
+    const double step = cycles / (double)inputs, half = middle(inputs);
+    turned_to(ramp(step * (0.5 - half), step), 0, room);
+    if (inputs < BLOCK) {
+        turned_to(ramp(step * (LANES + 0.5 - half), step), LANES, room);
+    } else { /* the other side of the middle */
+        *(f32x16 *)(room->value + LANES) = reversed(*(f32x16 *)room->value);
+        *(f32x16 *)(room->second + LANES) = -reversed(*(f32x16 *)room->second);
     }
+    turns += step * half - 0.5 * cycles;
+    for (int64_t block = 0; block < blocks_of(inputs); block += LANES)
+        turned_to(ramp(turns + step * BLOCK * (double)block, step * BLOCK), BLOCK + block, room);
 }
 
 static __attribute__((noinline)) void add_waves(float factor, int64_t inputs, struct scratch *room)
 {
-    unaligned *row = (unaligned *)room->row;
-    const f32x16 c0 = *(unaligned *)room->value, c1 = *(unaligned *)(room->value + LANES);
-    const f32x16 s0 = *(unaligned *)room->second, s1 = *(unaligned *)(room->second + LANES);
+    const int64_t blocks = blocks_of(inputs);
+    float *cosines = room->distance, *sines = cosines + blocks;
+    for (int64_t block = 0; block < blocks; block += LANES) {
+        *(f32x16 *)(cosines + block) = factor * *(f32x16 *)(room->value + BLOCK + block);
+        *(f32x16 *)(sines + block) = -factor * *(f32x16 *)(room->second + BLOCK + block);
+    }
+    f32x16 *row = (f32x16 *)room->row;
+    const f32x16 c0 = *(f32x16 *)room->value, c1 = *(f32x16 *)(room->value + LANES);
+    const f32x16 s0 = *(f32x16 *)room->second, s1 = *(f32x16 *)(room->second + LANES);
     for (int64_t block = 0; block * BLOCK < inputs; block++) {
-        const float cosine = factor * room->value[BLOCK + block], sine = factor * room->second[BLOCK + block];
-        row[2 * block] += cosine * c0 - sine * s0;
-        row[2 * block + 1] += cosine * c1 - sine * s1;
+        row[2 * block] += cosines[block] * c0 + sines[block] * s0;
+        row[2 * block + 1] += cosines[block] * c1 + sines[block] * s1;
     }
 }
 
@@ -228,29 +256,33 @@ static __attribute__((noinline)) void add_waves(float factor, int64_t inputs, st
 static __attribute__((noinline)) void waves_again(
     float amplitude, double norm, int64_t inputs, const struct scratch *room, float *const *into, int64_t at)
 {
-    const unaligned *gradient = (const unaligned *)room->gradient;
-    const double step = 1 / (double)inputs, begin = step * middle(inputs) - 0.5;
-    f32x16 a[2] = {{0}}, b[2] = {{0}}, far_a[2] = {{0}}, far_b[2] = {{0}};
-    for (int64_t block = 0; block * BLOCK < inputs; block++) {
-        const float cosine = room->value[BLOCK + block], sine = room->second[BLOCK + block];
-        const float x = (float)(begin + step * BLOCK * (double)block);
-        _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
-            const f32x16 g = gradient[2 * block + half];
-            a[half] += cosine * g;
-            b[half] += sine * g;
-            far_a[half] += x * cosine * g;
-            far_b[half] += x * sine * g;
-        }
+    const int64_t blocks = blocks_of(inputs);
+    const double step = 1 / (double)inputs, half = middle(inputs);
+    const float *cosines = room->value + BLOCK, *sines = room->second + BLOCK;
+    float *far_cosines = room->distance, *far_sines = far_cosines + blocks;
+    for (int64_t block = 0; block < blocks; block += LANES) {
+        const f32x16 x = narrowed(ramp(step * half - 0.5 + step * BLOCK * (double)block, step * BLOCK));
+        *(f32x16 *)(far_cosines + block) = x * *(const f32x16 *)(cosines + block);
+        *(f32x16 *)(far_sines + block) = x * *(const f32x16 *)(sines + block);
     }
+    const f32x16 *gradient = (const f32x16 *)room->gradient;
+    f32x16 a[2] = {{0}}, b[2] = {{0}}, far_a[2] = {{0}}, far_b[2] = {{0}};
+    for (int64_t block = 0; block * BLOCK < inputs; block++)
+        _Pragma("GCC unroll 2") for (int side = 0; side < 2; side++) {
+            const f32x16 g = gradient[2 * block + side];
+            a[side] += cosines[block] * g;
+            b[side] += sines[block] * g;
+            far_a[side] += far_cosines[block] * g;
+            far_b[side] += far_sines[block] * g;
+        }
     f32x16 along = {0}, across = {0}, moment = {0};
-    _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
-        const f32x16 cosine = *(unaligned *)(room->value + LANES * half);
-        const f32x16 sine = *(unaligned *)(room->second + LANES * half);
-        const f32x16 x = narrowed(ramp(step * (LANES * half + 0.5 - middle(inputs)), step));
-        const f32x16 turned = b[half] * cosine + a[half] * sine;
-        along += a[half] * cosine - b[half] * sine;
+    _Pragma("GCC unroll 2") for (int side = 0; side < 2; side++) {
+        const f32x16 cosine = *(f32x16 *)(room->value + LANES * side), sine = *(f32x16 *)(room->second + LANES * side);
+        const f32x16 x = narrowed(ramp(step * (LANES * side + 0.5 - half), step));
+        const f32x16 turned = b[side] * cosine + a[side] * sine;
+        along += a[side] * cosine - b[side] * sine;
         across += turned;
-        moment += far_b[half] * cosine + far_a[half] * sine + x * turned;
+        moment += far_b[side] * cosine + far_a[side] * sine + x * turned;
     }
     const double scale = -norm * amplitude;
     into[0][at] = (float)(norm * sum(along));
