@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.systems.harmonic.bases.rows import Atoms, RowLinear
+from bloomery.systems.harmonic.kernels.atoms import RowKernel
 
 TURN = 2.0 * math.pi
 FREQUENCY_SCALE = math.sqrt(12.0) / TURN
@@ -38,6 +39,9 @@ class Cosines(Atoms):
     def atom(self, *places: Float[Tensor, " o"]) -> Float[Tensor, "o i"]:
         angle, _ = self.angle(*places)
         return torch.cos(angle) * math.sqrt(2.0 / self.inputs)
+
+    def kernel(self) -> RowKernel:
+        return RowKernel("cos", self.inputs)
 
     def slopes(
         self, weight_gradient: Float[Tensor, "o i"], *places: Float[Tensor, " o"]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bloomery.systems.harmonic.bases.row_cos import TURN
 from bloomery.systems.harmonic.bases.row_gauss import LOG_WIDTH_SCALE, Gaussians, bell
 from bloomery.systems.harmonic.bases.rows import WIDTHS, Atoms, AtomWidth, RowLinear, grid, initial_width
+from bloomery.systems.harmonic.kernels.atoms import RowKernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Gabors(Atoms):
     def atom(self, *places: Float[Tensor, " o"]) -> Float[Tensor, "o i"]:
         _, _, envelope, angle = self.parts(*places)
         return envelope * torch.cos(angle)
+
+    def kernel(self) -> RowKernel:
+        return RowKernel("gabor", self.inputs, self.unit)
 
     def slopes(
         self, weight_gradient: Float[Tensor, "o i"], *places: Float[Tensor, " o"]

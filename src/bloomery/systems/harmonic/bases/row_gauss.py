@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.systems.harmonic.bases.rows import WIDTHS, Atoms, AtomWidth, RowLinear, grid, initial_width
+from bloomery.systems.harmonic.kernels.atoms import RowKernel
 
 LOG_WIDTH_SCALE = 0.3
 
@@ -40,6 +41,9 @@ class Gaussians(Atoms):
     def atom(self, *places: Float[Tensor, " o"]) -> Float[Tensor, "o i"]:
         distance, width = self.distance(*places)
         return bell(distance, width)
+
+    def kernel(self) -> RowKernel:
+        return RowKernel("gauss", self.inputs, self.unit)
 
     def slopes(
         self, weight_gradient: Float[Tensor, "o i"], *places: Float[Tensor, " o"]

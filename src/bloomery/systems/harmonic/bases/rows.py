@@ -1,9 +1,9 @@
 """RowLinear: every row of W is a sum of K unit atoms over the index of the inputs, W[o, i] = sum_k a_ok atom_ok(i).
 
-What an atom is, stands in row_gauss.py, row_gabor.py and row_cos.py; here, how rows are made of them, one atom of all
-rows at a time, in forward and in backward: memory O(out in), whatever K. The squares of an atom sum to one, so that
-amplitudes are N(0, gain^2 / K); rows are then scaled to gain exactly, which edges and overlaps would miss by some
-percent (spec 1.1).
+What an atom is, stands in row_gauss.py, row_gabor.py and row_cos.py; here, how rows are made of them: in float32 on a
+CPU by kernels/atoms.py, else one atom of all rows at a time, in forward and in backward: memory O(out in), whatever K.
+The squares of an atom sum to one, so that amplitudes are N(0, gain^2 / K); rows are then scaled to gain exactly, which
+edges and overlaps would miss by some percent (spec 1.1).
 
 The initial width of those that have one decides (spec 0.1): `narrow`, 0.7 of an index step, is a learned sparse layer;
 `wide`, 0.5 / K of the row, makes all rows smooth in the index and W of few singular values: the documented failure.
@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.kernels.atoms import RowKernel
 from bloomery.systems.harmonic.layers import Generated, Generator
 from bloomery.systems.harmonic.metric import Metric
 from bloomery.systems.harmonic.pursuit import pursue
@@ -55,7 +56,11 @@ class Rows(Generator):
 
 
 class Atoms(Rows):
-    """Made one atom of all rows at a time."""
+    """Made by a kernel where there is one, else one atom of all rows at a time."""
+
+    @abstractmethod
+    def kernel(self) -> RowKernel:
+        """The same in C, for factors that it takes."""
 
     @abstractmethod
     def slopes(
@@ -64,13 +69,23 @@ class Atoms(Rows):
         """(the atom, <dW, atom> of every row, <dW, d atom / d place> for each place)."""
 
     def generate(self, *factors: Tensor) -> Float[Tensor, "o i"]:
+        found = self.kernel().generate(factors)
+        return self.generate_by_torch(*factors) if found is None else found
+
+    def again(
+        self, weight_gradient: Float[Tensor, "o i"], *factors: Tensor
+    ) -> tuple[Float[Tensor, "o i"], tuple[Tensor, ...]]:
+        found = self.kernel().again(weight_gradient, factors)
+        return self.again_by_torch(weight_gradient, *factors) if found is None else found
+
+    def generate_by_torch(self, *factors: Tensor) -> Float[Tensor, "o i"]:
         amplitude, *places = factors
         weight = amplitude[:, :1] * self.atom(*(place[:, 0] for place in places))
         for k in range(1, amplitude.shape[1]):
             weight.addcmul_(amplitude[:, k : k + 1], self.atom(*(place[:, k] for place in places)))
         return weight
 
-    def again(
+    def again_by_torch(
         self, weight_gradient: Float[Tensor, "o i"], *factors: Tensor
     ) -> tuple[Float[Tensor, "o i"], tuple[Tensor, ...]]:
         amplitude, *places = factors

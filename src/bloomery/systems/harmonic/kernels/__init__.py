@@ -5,11 +5,12 @@
 | factorised.py  | low-rank and Monarch decoding, two stages in one call                | factorised.c |
 | scale_space.py | rows of Gaussians as look-ups in the blurred input, with gradients   |              |
 | rows.py        | decoding with such rows, and with narrow ones as four taps an atom   | rows.c       |
+| atoms.py       | rows of Gaussians, Gabor atoms and cosines, with gradients: training | atoms.c      |
 | sine.py        | the sine basis' matrix: phase, sine and gain in one pass             | sine.c       |
 | on_gpu.py      | low-rank, Monarch and sine decoding in Triton, never run on a GPU    |              |
 
 They take plain tensors and know no layer. Weights of atoms generated per product lose to a stored matrix everywhere
 (spec 1.4, 2.5), so there is no such kernel. C is compiled on first use (model.native); without a compiler torch does
-the same, and the results differ by the order of sums. Layers use factorised.py alone: the rest is another function than
-the layer that was trained (rows), or too small a gain (sine).
+the same, and the results differ by rounding. Layers use factorised.py, atoms.py and the look-ups of rows.py: four taps
+are another function than the layer that was trained, and the sine matrix gains too little.
 """
