@@ -10,9 +10,17 @@ from rich.console import Console
 
 from bloomery.cli import claims as verb
 from bloomery.plan.ledger import ledger
+from bloomery.report.claims import VERDICTS
 from support.command import Command
+from support.ledgers import bare
 
 SYSTEMS = ("harmonic", "perspective", "felix", "agp", "holographic")
+
+
+@pytest.fixture
+def nothing_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = bare()
+    monkeypatch.setattr("bloomery.plan.ledger.ledger", lambda: known)
 
 
 def run_with_claims(root: Path) -> None:
@@ -40,6 +48,7 @@ def run_with_claims(root: Path) -> None:
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
+@pytest.mark.usefixtures("nothing_recorded")
 def test_in_a_pipe_every_row_is_a_line_and_untested_ones_come_first(bloomery: Command, tmp_path: Path) -> None:
     run_with_claims(tmp_path / "runs")
     said = bloomery("claims")
@@ -60,6 +69,7 @@ def test_in_a_pipe_every_row_is_a_line_and_untested_ones_come_first(bloomery: Co
     assert "1.0312" in last["interval"]
 
 
+@pytest.mark.usefixtures("nothing_recorded")
 def test_filters(bloomery: Command, tmp_path: Path) -> None:
     run_with_claims(tmp_path / "runs")
     said = bloomery("claims", "--system", "harmonic", "--status", "refuted").out
@@ -74,6 +84,21 @@ def test_filters(bloomery: Command, tmp_path: Path) -> None:
         wrong = bloomery("claims", *arguments)
         assert wrong.code == 2
         assert f"did you mean '{hint}'?" in wrong.err
+
+
+def test_what_is_recorded_is_told_with_its_page_and_counted(bloomery: Command) -> None:
+    said = bloomery("claims", "--system", "harmonic", "--status", "refuted").out
+    line = next(line for line in said.splitlines() if line.startswith("H-13\t")).split("\t")
+    assert (line[1], *line[5:7], line[8]) == (
+        "refuted", "recorded", "docs/results/claims.md", "+0.518 (+0.270 to +0.766)",
+    )  # fmt: skip
+    counted = dict(reversed(part.split()) for part in said.splitlines()[0].split(": ")[1].split(", "))
+    assert int(counted["rows"]) == sum(int(counted[verdict]) for verdict in VERDICTS) == 93
+    assert int(counted["refuted"]) == len(re.findall(r"^H-\d+\trefuted", said, re.MULTILINE)) > 0
+    waiting = [
+        line.split("\t") for line in bloomery("claims", "--status", "untested").out.split("\n\n")[1].splitlines()
+    ]
+    assert all(cells[-1] for cells in waiting if cells[0]), "an untested row says what it waits for"
 
 
 @pytest.mark.slow
@@ -92,6 +117,7 @@ def test_the_page_is_written_and_nothing_else_is_printed(bloomery: Command, tmp_
     assert bloomery("claims", "--write", ".").code == 2
 
 
+@pytest.mark.usefixtures("nothing_recorded")
 @pytest.mark.parametrize("width", [72, 120])
 def test_in_a_terminal_the_tables_fit_and_cut_no_text(
     bloomery: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int

@@ -62,6 +62,8 @@ def test_rows_say_what_they_said() -> None:
         "known": "largest +3.72, random +4.37, smallest +5.26 %: right order if one stages at all [M]",
         "status": "supported",
         "control": "random and smallest-first order",
+        "recorded": (),
+        "waits_for": "",
     }
     assert rows["H-12"].known.startswith("literal wide rows 2.218 at 10x, worse than low-rank 2.120; narrow")
     assert rows["P-41"].claim == "MDS to 3-D places experts in [0,1)^3"

@@ -11,12 +11,14 @@ import pytest
 from bloomery.engine.verdict import ConditionResult, Verdict
 from bloomery.errors import BloomeryError
 from bloomery.measure import Interval
-from bloomery.plan.ledger import ledger
 from bloomery.plan.schema import Condition, Plan
 from bloomery.report import claims_words as words
 from bloomery.report.claims import VERDICTS, Standing, Stock, check_filters, take_stock
 from bloomery.report.claims_page import page, told
 from bloomery.report.wording import MINUS
+from support.ledgers import bare, with_recorded
+
+LEDGER = bare()
 
 
 def verdict(status: str = "pass", value: float = -0.25, extra: int = 0) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def runs(tmp_path: Path, sample_run: Any) -> Runs:
 
 
 def stock_of(runs: Runs, *plans: Plan) -> Stock:
-    return take_stock(ledger(), plans, runs.root)
+    return take_stock(LEDGER, plans, runs.root)
 
 
 def standing(stock: Stock, row: str) -> Standing:
@@ -76,8 +78,8 @@ def standing(stock: Stock, row: str) -> Standing:
 
 def test_without_runs_everything_is_untested(tmp_path: Path) -> None:
     for root in (None, tmp_path, tmp_path / "nowhere"):
-        stock = take_stock(ledger(), (), root)
-        assert [one.row.id for one in stock.standings] == [row.id for row in ledger().rows]
+        stock = take_stock(LEDGER, (), root)
+        assert [one.row.id for one in stock.standings] == [row.id for row in LEDGER.rows]
         assert {one.verdict for one in stock.standings} == {"untested"}
         assert stock.counts()["agp"] == {"rows": 45, "untested": 45, "undecided": 0, "refuted": 0, "supported": 0}
         assert (stock.runs, stock.loose, stock.damaged) == (0, (), ())
@@ -195,7 +197,7 @@ def test_a_damaged_run_is_named_and_the_others_are_read(runs: Runs) -> None:
     assert all(reason for _, reason in stock.damaged)
     assert standing(stock, "H-13").verdict == "supported"
     assert standing(stock, "H-12").verdict == "untested"
-    assert "broken" in page(ledger(), stock)
+    assert "broken" in page(LEDGER, stock)
 
 
 def plan(*claims: tuple[str, list[str]], name: str = "harmonic/bases") -> Plan:
@@ -225,7 +227,7 @@ def test_claims_that_name_no_row_have_a_list_of_their_own(runs: Runs) -> None:
         ("harmonic/bases", "free", "supported", ()),
         ("mine/first", "own", "supported", ()),
     ]
-    text = page(ledger(), stock)
+    text = page(LEDGER, stock)
     assert "## Claims that name no row" in text
     assert "which the ledger has not" in text
     assert [one.claim for one in stock.only("mine", None).loose] == ["own"]
@@ -246,7 +248,7 @@ def test_filters_keep_what_they_say(runs: Runs) -> None:
 )
 def test_a_filter_that_there_is_not(system: str | None, verdict: str | None, said: str) -> None:
     with pytest.raises(BloomeryError) as caught:
-        check_filters(ledger(), system, verdict)
+        check_filters(LEDGER, system, verdict)
     assert said in str(caught.value)
     assert "one of: " in str(caught.value)
 
@@ -264,7 +266,7 @@ def test_lines_have_the_columns_of_their_header(runs: Runs) -> None:
     assert cells["value"] == f"{MINUS}0.2500"
     assert cells["interval"] == f"{MINUS}0.3750 … {MINUS}0.1250 (95 %)"
     assert cells["named by"] == "harmonic/bases (first)"
-    assert cells["worthless without"] == ledger().by_id()["H-12"].control
+    assert cells["worthless without"] == LEDGER.by_id()["H-12"].control
 
 
 def test_json_holds_everything(runs: Runs) -> None:
@@ -274,7 +276,7 @@ def test_json_holds_everything(runs: Runs) -> None:
     assert len(found["rows"]) == 308
     last = found["rows"][-1]
     assert last["id"] == "H-12"
-    assert set(ledger().rows[0].model_dump()) <= set(last)
+    assert set(LEDGER.rows[0].model_dump()) <= set(last)
     (answer,) = last["answers"]
     assert (answer["value"], answer["n"], answer["would_need"]) == (0.1, 412, "about 340 items")
     assert answer["interval"] == pytest.approx([-0.025, 0.225, 0.95])
@@ -288,33 +290,33 @@ def test_json_holds_everything(runs: Runs) -> None:
 
 
 def test_the_page_holds_every_row_once_and_is_the_same_each_time(runs: Runs) -> None:
-    text = page(ledger(), take_stock(ledger()))
-    assert text == page(ledger(), take_stock(ledger(), (), runs.root))
-    for row in ledger().rows:
+    text = page(LEDGER, take_stock(LEDGER))
+    assert text == page(LEDGER, take_stock(LEDGER, (), runs.root))
+    for row in LEDGER.rows:
         assert text.count(f"\n| {row.id} | ") == 1
     assert text.index("| H-01 |") < text.index("| P-01 |") < text.index("| O-47 |")
     assert "| all | 308 | 308 | 0 | 0 | 0 | 86 | 180 | 22 | 20 | 48 | 54 | 42 | 164 |" in text
     widths = {line.replace(r"\|", "").count("|") for line in text.splitlines() if line.startswith("| H-")}
-    assert widths == {8}
+    assert widths == {9}
 
 
 def test_the_page_shows_answers_after_what_is_untested(runs: Runs) -> None:
     runs("harmonic/bases", judged("a", ("H-01",), "refuted"))
     runs("again", judged("b", ("H-01",), "supported"), mode="exploratory")
-    text = page(ledger(), stock_of(runs))
+    text = page(LEDGER, stock_of(runs))
     line = next(line for line in text.splitlines() if line.startswith("| H-01 |"))
     for said in ("**refuted**", f"{MINUS}0.2500", "n = 412", "run harmonic/bases, confirmatory, commit ec24291f0c",
-                 "runs disagree: refuted in harmonic/bases, supported in again"):  # fmt: skip
+                 "answers disagree: refuted in harmonic/bases, supported in again"):  # fmt: skip
         assert said in line
     assert text.index("| H-93 |") < text.index("| H-01 |") < text.index("| P-01 |")
     assert "Untested: 92 of 93 rows." in text
-    assert text == page(ledger(), stock_of(runs))
+    assert text == page(LEDGER, stock_of(runs))
 
 
 def test_what_a_stranger_wrote_stays_text(runs: Runs) -> None:
     evil = "<script>alert(1)</script> | [x](http://example.org) `*b*`"
     runs("one", judged(reason=evil), {**judged(evil, ()), "says": evil, "source": evil}, plan=evil, mode=evil)
-    text = page(ledger(), stock_of(runs))
+    text = page(LEDGER, stock_of(runs))
     assert "<script>" not in text
     assert re.findall(r"(?<!\\)\]\(http", text) == []
     assert re.findall(r"(?<!\\)`\*b", text) == []
@@ -336,3 +338,67 @@ def test_what_a_stranger_wrote_stays_text(runs: Runs) -> None:
 )
 def test_the_ledgers_own_text_keeps_its_code(text: str, shown: str) -> None:
     assert told(text) == shown
+
+
+# Recorded verdicts
+
+
+REFUTED = {
+    "verdict": "refuted", "by": "docs/results/claims.md", "value": "+0.087 (+0.021 to +0.153)", "date": "2026-11-27",
+    "why": "a level 2 of as many numbers is better | by `far`",
+}  # fmt: skip
+UNSURE = {"verdict": "undecided", "by": "the seed", "date": "2026-11-26", "why": "no unit is given"}
+
+
+def test_a_recorded_verdict_stands_for_a_row_that_no_run_answers() -> None:
+    known = with_recorded({"H-14": [REFUTED, UNSURE], "H-31": [UNSURE]}, {"H-31": "the unit", "H-32": "a run"})
+    stock = take_stock(known)
+    found = standing(stock, "H-14")
+    assert (found.verdict, found.disagree) == ("refuted", "refuted in docs/results/claims.md, undecided in the seed")
+    assert (
+        words.found(found.answers[0]) == "+0.087 (+0.021 to +0.153): a level 2 of as many numbers is better | by `far`"
+    )
+    assert words.origin(found.answers[0]) == "recorded in docs/results/claims.md, 2026-11-27"
+    assert words.origin(found.answers[1]) == "recorded by the seed, 2026-11-26"
+    assert words.needs(standing(stock, "H-31").answers[0]) == "would need the unit"
+    assert stock.counts()["harmonic"] == {"rows": 93, "untested": 91, "undecided": 1, "refuted": 1, "supported": 0}
+    assert [one.row.id for one in stock.standings[-2:]] == ["H-31", "H-14"]
+    assert standing(stock, "H-12").verdict == "untested", "what was known before is no verdict"
+
+
+def test_a_run_goes_before_what_is_recorded(runs: Runs) -> None:
+    runs("new", judged(rows=("H-14",)), mode="exploratory")
+    found = standing(take_stock(with_recorded({"H-14": [REFUTED]}), (), runs.root), "H-14")
+    assert found.verdict == "supported"
+    assert [one.mode for one in found.answers] == ["exploratory", "recorded"]
+    assert found.disagree == "supported in new, refuted in docs/results/claims.md"
+
+
+def test_lines_and_json_say_where_it_is_recorded_and_what_is_waited_for() -> None:
+    stock = take_stock(with_recorded({"H-14": [REFUTED]}, {"H-32": "a run"}))
+    cells = dict(zip(words.LINE_HEADER, words.line(standing(stock, "H-14")).split("\t"), strict=True))
+    assert [cells[key] for key in ("verdict", "mode", "run", "value", "why")] == [
+        "refuted", "recorded", REFUTED["by"], REFUTED["value"], REFUTED["why"],
+    ]  # fmt: skip
+    cells = dict(zip(words.LINE_HEADER, words.line(standing(stock, "H-32")).split("\t"), strict=True))
+    assert (cells["verdict"], cells["why"]) == ("untested", "a run")
+    rows = {row["id"]: row for row in words.to_json(stock, stock.counts())["rows"]}
+    (answer,) = rows["H-14"]["answers"]
+    assert (answer["mode"], answer["value"], answer["time"]) == ("recorded", REFUTED["value"], "2026-11-27")
+    assert (rows["H-32"]["waits_for"], rows["P-01"]["waits_for"]) == ("a run", "its system, which is not built yet")
+
+
+def test_the_page_shows_what_is_recorded_with_a_link_and_what_is_waited_for(runs: Runs) -> None:
+    known = with_recorded({"H-14": [REFUTED, UNSURE]}, {"H-32": "a run"})
+    lines = page(known, take_stock(known)).splitlines()
+    line = next(line for line in lines if line.startswith("| H-14 | **refuted**, recorded | "))
+    assert r"| +0.087 (+0.021 to +0.153): a level 2 of as many numbers is better \| by `far`; also undecided: " in line
+    assert "| [docs/results/claims.md](results/claims.md), 2026-11-27; answers disagree: refuted in " in line
+    assert any(line.startswith("| H-32 | untested | ") and " | a run | " in line for line in lines)
+    assert "| its system, which is not built yet |" in next(line for line in lines if line.startswith("| P-01 |"))
+    runs("new", judged(rows=("H-14",)))
+    line = next(
+        line for line in page(known, take_stock(known, (), runs.root)).splitlines() if line.startswith("| H-14 |")
+    )
+    assert line.startswith("| H-14 | **supported** | ")
+    assert "also refuted: +0.087" in line

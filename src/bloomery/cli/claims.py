@@ -127,8 +127,12 @@ def _evidence(one: Standing) -> str:
 
     if one.answers:
         return _joined(*_answered(one))
-    named = named_by(one)
-    return _joined(f"{one.row.kind}; {one.row.tested_by}", f"named by {named}" if named else "")
+    named, waits = named_by(one), one.waits_for
+    return _joined(
+        f"waits for {waits}" if waits else "",
+        f"{one.row.kind}; {one.row.tested_by}",
+        f"named by {named}" if named else "",
+    )
 
 
 def _answered(one: Standing | Loose) -> tuple[str, ...]:
@@ -137,7 +141,7 @@ def _answered(one: Standing | Loose) -> tuple[str, ...]:
     if not one.answers:
         return ()
     first = one.answers[0]
-    disagree = f"runs disagree: {one.disagree}" if one.disagree else ""
+    disagree = f"answers disagree: {one.disagree}" if one.disagree else ""
     return found(first), needs(first), origin(first), disagree
 
 

@@ -2,7 +2,8 @@
 
 Plans name rows by id; runs answer them; report.claims joins the two. A file is refused whose rows do not add up to the
 counts that it states, whose ids are not its letter's numbers from 01 upwards, or that repeats an id: a debt does not
-disappear by an edit. Rows say what was known before any plan ran; nothing here is a verdict.
+disappear by an edit. `status` is what was known before any plan ran and never a verdict; a verdict that outlives its
+run folder is `recorded`, with the page on which it stands or the sum that it follows from.
 """
 
 from __future__ import annotations
@@ -27,10 +28,40 @@ LEGEND: Final = "legend.yaml"
 
 Kind = Literal["arithmetic", "small", "large", "external"]
 Known = Literal["supported", "refuted", "contradicts", "open"]
+Verdict = Literal["supported", "refuted", "undecided"]
+ARITHMETIC: Final = "arithmetic"
+SEED: Final = "the seed"
 RowId = Annotated[str, Field(pattern=r"^[A-Z]-\d{2,}$")]
 Text = Annotated[str, Field(min_length=1)]
 Amount = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=Frozen)
+
+
+class Recorded(Frozen):
+    """A verdict that needs no run folder: it was written down when there was one, or follows without any run."""
+
+    verdict: Verdict
+    by: Annotated[str, Field(pattern=rf"^({ARITHMETIC}|{SEED}|[\w/-]+\.(md|py))$")]
+    """A page or test of this repository; `arithmetic`, which a test repeats; or `the seed`, to be read."""
+    value: str = ""
+    """Quoted to the letter from the page, quotations parted by `; `; of `arithmetic` the sum."""
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    why: Text
+
+    @model_validator(mode="after")
+    def _quotes_what_can_be_looked_up(self) -> Recorded:
+        if not self.value and self.by != SEED:
+            raise ValueError(f"a verdict by {self.by} without its value, which is quoted from there")
+        return self
+
+    @property
+    def page(self) -> str:
+        """The file, from the root of the repository; empty where there is none."""
+        return self.by if self.by not in (ARITHMETIC, SEED) else ""
+
+    @property
+    def quotations(self) -> tuple[str, ...]:
+        return tuple(part for part in self.value.split("; ") if part)
 
 
 class Row(Frozen):
@@ -48,6 +79,16 @@ class Row(Frozen):
     """Before any plan ran."""
     control: str
     """What a verdict would be worthless without, beyond the controls due in every row."""
+    recorded: tuple[Recorded, ...] = ()
+    """The first stands for the row, unless a run answers it."""
+    waits_for: str = ""
+    """What would decide a row that has no verdict, or an undecided one."""
+
+    @model_validator(mode="after")
+    def _what_is_decided_waits_for_nothing(self) -> Row:
+        if self.waits_for and self.recorded and self.recorded[0].verdict != "undecided":
+            raise ValueError(f"{self.id} is {self.recorded[0].verdict} and still waits for something")
+        return self
 
 
 class Counts(Frozen):
@@ -104,6 +145,8 @@ class Legend(Frozen):
     kinds: Mapping[Kind, Text]
     statuses: Mapping[Known, Text]
     marks: Mapping[str, Text]
+    waits_for: Mapping[str, Text]
+    """Of a system whose rows have no reasons of their own yet: what they wait for."""
     notes: tuple[Text, ...]
     shared: tuple[Text, ...]
     sources: tuple[Text, ...]
@@ -122,6 +165,10 @@ class Ledger:
 
     def by_id(self) -> dict[str, Row]:
         return {row.id: row for row in self.rows}
+
+    def waits_for(self, row: Row) -> str:
+        """What a row without a verdict waits for: its own reason, or that of its system."""
+        return row.waits_for or ("" if row.recorded else self.legend.waits_for.get(row.system, ""))
 
     def hint(self, unknown: str) -> str:
         """What to write instead of an id that is no row: `H-7` and `h-07` mean H-07."""

@@ -2,6 +2,7 @@
 
 A run's answer is the last `claim_judged` event of each claim; nothing here judges. Of several answers to a row the
 latest confirmatory run's stands for it, and of several claims of that run the worst; the others are shown beside it.
+Verdicts that the ledger has recorded come after those of runs, in its own order.
 Refuses no run: one whose log is damaged is named with the reason, and claims that name no row of the ledger have a list
 of their own.
 """
@@ -17,7 +18,7 @@ from bloomery.engine.events import read_events
 from bloomery.engine.store import EVENTS, list_runs
 from bloomery.errors import ArtifactError, BloomeryError, nearest
 from bloomery.plan.find import bundled_plans
-from bloomery.plan.ledger import Ledger, Row
+from bloomery.plan.ledger import Ledger, Recorded, Row
 from bloomery.plan.load import load
 from bloomery.plan.schema import Plan
 from bloomery.report import wording
@@ -31,17 +32,18 @@ _WORST_FIRST: tuple[str, ...] = ("refuted", "undecided", "supported")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One claim as one run judged it."""
+    """One claim as one run judged it, or as the ledger has it recorded."""
 
     run: str
+    """Of a recorded one: the page, `arithmetic` or `the seed`."""
     plan: str
     mode: str
-    """confirmatory or exploratory."""
+    """confirmatory, exploratory or recorded."""
     commit: str
     changed: bool
     """Whether the source differed from the commit."""
     time: str
-    """When the run judged its claims, ISO."""
+    """When the run judged its claims, ISO; of a recorded one the day."""
     claim: str
     says: str
     source: str
@@ -56,6 +58,7 @@ class Answer:
     valid: str
     """The status of `valid_if`; empty where the claim has none."""
     valid_conditions: tuple[ConditionVerdict, ...] = ()
+    recorded: Recorded | None = None
 
     @property
     def deciding(self) -> ConditionVerdict | None:
@@ -83,6 +86,8 @@ class Standing:
     named_by: tuple[Named, ...] = ()
     answers: tuple[Answer, ...] = ()
     """The one that stands for the row first."""
+    waits_for: str = ""
+    """What would decide a row that is untested or undecided."""
 
     @property
     def verdict(self) -> str:
@@ -179,7 +184,8 @@ def take_stock(ledger: Ledger, plans: Iterable[Plan] = (), root: Path | None = N
         Standing(
             row,
             tuple(one for one in named if row.id in one.rows),
-            tuple(one for one in answers if row.id in one.rows),
+            (*(one for one in answers if row.id in one.rows), *(_recorded(row, one) for one in row.recorded)),
+            ledger.waits_for(row),
         )
         for row in ledger.rows
     ]
@@ -238,6 +244,14 @@ def _answer(event: Facts, opened: Facts, run: str, time: str) -> Answer:
         valid=str(valid.get("status", "")),
         valid_conditions=_conditions(valid),
     )
+
+
+def _recorded(row: Row, one: Recorded) -> Answer:
+    return Answer(
+        run=one.by, plan="", mode="recorded", commit="", changed=False, time=one.date, claim="", says=row.claim,
+        source=row.section, of="", rows=(row.id,), status=one.verdict, reason=one.why,
+        would_need=row.waits_for if one.verdict == "undecided" else "", conditions=(), valid="", recorded=one,
+    )  # fmt: skip
 
 
 def _conditions(verdict: Mapping[str, Any]) -> tuple[ConditionVerdict, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from bloomery.plan.ledger import Chapter, Ledger
 from bloomery.report import claims_words as words
 from bloomery.report import wording
-from bloomery.report.claims import VERDICTS, Loose, Standing, Stock
+from bloomery.report.claims import VERDICTS, Answer, Loose, Standing, Stock
 from bloomery.report.markdown import inline
 
 
@@ -61,7 +61,10 @@ def _entities(text: str) -> str:
 
 def _read_from(stock: Stock) -> str:
     if not stock.runs:
-        return "This page was written from no runs: every row is untested."
+        text = "This page was written from no runs."
+        if any(one.answers for one in stock.standings):
+            text += " Its verdicts were recorded when their runs were made, or need none; each says where it stands."
+        return text
     text = f"Written from {stock.runs} run{'s' if stock.runs > 1 else ''}."
     for run, reason in stock.damaged:
         text += f" Not read: {inline(run)} ({inline(reason)})."
@@ -101,11 +104,11 @@ def _chapter(chapter: Chapter, stock: Stock) -> str:
     if answered and untested:
         parts.append(f"Untested: {len(untested)} of {len(mine)} rows.")
     if untested:
-        header = ("row", "verdict", "claim", "kind", "tested by", "known before", "worthless without")
+        header = ("row", "verdict", "claim", "kind", "waits for", "tested by", "known before", "worthless without")
         parts.append(_grid(header, map(_untested, untested)))
     if answered:
-        parts.append("Answered by runs:")
-        header = ("row", "verdict", "claim", "found", "run", "known before", "worthless without")
+        parts.append("Answered:")
+        header = ("row", "verdict", "claim", "found, and why", "by", "known before", "worthless without")
         parts.append(_grid(header, map(_answered, answered)))
     return "\n\n".join(parts)
 
@@ -122,17 +125,40 @@ def _untested(one: Standing) -> tuple[str, ...]:
     tested = told(one.row.tested_by)
     if one.named_by:
         tested += f"; named by {inline(words.named_by(one))}"
-    return one.row.id, "untested", _claim(one), one.row.kind, tested, _before(one), told(one.row.control)
+    row = one.row
+    return row.id, "untested", _claim(one), row.kind, told(one.waits_for), tested, _before(one), told(row.control)
 
 
 def _answered(one: Standing) -> tuple[str, ...]:
-    first = one.answers[0]
-    found = "; ".join(part for part in (words.found(first), words.needs(first)) if part)
-    run = words.origin(first)
+    by = _by(one.answers[0])
     if one.disagree:
-        run += f"; runs disagree: {one.disagree}"
-    verdict = f"**{one.verdict}**"
-    return one.row.id, verdict, _claim(one), inline(found), inline(run), _before(one), told(one.row.control)
+        by += f"; answers disagree: {inline(one.disagree)}"
+    verdict = f"**{one.verdict}**" + (", recorded" if one.answers[0].recorded else "")
+    return one.row.id, verdict, _claim(one), _found(one), by, _before(one), told(one.row.control)
+
+
+def _found(one: Standing) -> str:
+    """What the answer that stands found; what else is recorded stands behind it."""
+    first, *others = one.answers
+    parts = [
+        _said(first),
+        *(f"also {other.status}: {_said(other)} ({_by(other)})" for other in others if other.recorded),
+    ]
+    return "; ".join(parts)
+
+
+def _said(answer: Answer) -> str:
+    shown = told if answer.recorded else inline
+    return "; ".join(shown(part) for part in (words.found(answer), words.needs(answer)) if part)
+
+
+def _by(answer: Answer) -> str:
+    """Where it stands: the page as a link that leads there from docs/."""
+    if answer.recorded is None or not answer.recorded.page:
+        return inline(words.origin(answer))
+    page = answer.recorded.page
+    target = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
+    return f"[{inline(page)}]({target}), {answer.time}"
 
 
 def _loose(loose: Sequence[Loose]) -> str:
@@ -145,7 +171,7 @@ def _loose(loose: Sequence[Loose]) -> str:
         found = words.found(first) if first else ""
         run = words.origin(first) if first else ""
         if one.disagree:
-            run += f"; runs disagree: {one.disagree}"
+            run += f"; answers disagree: {one.disagree}"
         cells = (one.says + missing, one.source, found, run)
         rows.append((inline(f"{one.plan} ({one.claim})"), one.verdict, *map(inline, cells)))
     table = _grid(("plan and claim", "verdict", "claim", "source", "found", "run"), rows)

@@ -14,13 +14,17 @@ from bloomery.report.facts import ConditionVerdict
 
 LINE_HEADER = (
     "id", "verdict", "system", "kind", "before", "mode", "run", "commit", "value", "interval", "n", "named by", "claim",
-    "tested by", "worthless without",
+    "tested by", "worthless without", "why",
 )  # fmt: skip
 """Columns of the plain lines, one row each, separated by tabs; what has no value is empty."""
 
 
 def found(answer: Answer) -> str:
-    """The condition that decided, with its numbers: `text/loss − control ≤ 0: 3.71 against 3.74 ..., n = 412`."""
+    """The condition that decided, with its numbers: `text/loss − control ≤ 0: 3.71 against 3.74 ..., n = 412`.
+
+    Of a recorded verdict its value, as it stands on the page, and why."""
+    if answer.recorded is not None:
+        return ": ".join(part for part in (answer.recorded.value, answer.reason) if part)
     one = answer.deciding
     if one is None:
         return answer.reason
@@ -37,7 +41,9 @@ def needs(answer: Answer) -> str:
 
 
 def origin(answer: Answer) -> str:
-    """`run harmonic/claims, confirmatory, commit ec24291f0c`."""
+    """`run harmonic/claims, confirmatory, commit ec24291f0c`; `recorded in docs/results/k0.md, 2026-11-26`."""
+    if answer.recorded is not None:
+        return f"recorded {'in' if answer.recorded.page else 'by'} {answer.run}, {answer.time}"
     return f"run {answer.run}, {answer.mode or 'mode not recorded'}, commit {commit(answer) or 'not recorded'}"
 
 
@@ -50,25 +56,36 @@ def named_by(standing: Standing) -> str:
     return ", ".join(f"{one.plan} ({one.claim})" for one in standing.named_by)
 
 
+def because(standing: Standing) -> str:
+    """Why the verdict is as it is; of an untested row what it waits for."""
+    if not standing.answers:
+        return standing.waits_for
+    return "; ".join(part for part in (standing.answers[0].reason, needs(standing.answers[0])) if part)
+
+
 def line(standing: Standing) -> str:
     """One row of the ledger as one line, columns as in LINE_HEADER. The texts of the ledger hold no tabs."""
     row = standing.row
     first = standing.answers[0] if standing.answers else None
     return _tabbed(
         row.id, standing.verdict, row.system, row.kind, row.status, *_evidence(first), named_by(standing), row.claim,
-        row.tested_by, row.control,
+        row.tested_by, row.control, because(standing),
     )  # fmt: skip
 
 
 def loose_line(one: Loose) -> str:
     first = one.answers[0] if one.answers else None
     named = f"{one.plan} ({one.claim})"
-    return _tabbed("", one.verdict, "", "", "", *_evidence(first), named, one.says, one.source, "")
+    return _tabbed(
+        "", one.verdict, "", "", "", *_evidence(first), named, one.says, one.source, "", first.reason if first else ""
+    )
 
 
 def _evidence(answer: Answer | None) -> tuple[str, ...]:
     if answer is None:
         return ("",) * 6
+    if answer.recorded is not None:
+        return answer.mode, answer.run, "", answer.recorded.value, "", ""
     one = answer.deciding
     if one is None or one.value is None:
         return answer.mode, answer.run, commit(answer), "", "", ""
@@ -90,6 +107,7 @@ def to_json(stock: Stock, counts: Mapping[str, Mapping[str, int]]) -> dict[str, 
                 **one.row.model_dump(mode="json"),
                 "verdict": one.verdict,
                 "disagree": one.disagree,
+                "waits_for": one.waits_for,
                 "named_by": [{"plan": named.plan, "claim": named.claim} for named in one.named_by],
                 "answers": [_answer(answer) for answer in one.answers],
             }
@@ -129,6 +147,7 @@ def _answer(one: Answer) -> dict[str, Any]:
         "reason": one.reason,
         "would_need": one.would_need,
         **{key: first.get(key) for key in ("value", "interval", "n")},
+        **({"value": one.recorded.value} if one.recorded else {}),
         "conditions": [_condition(condition) for condition in one.conditions],
         "valid": one.valid,
         "valid_conditions": [_condition(condition) for condition in one.valid_conditions],
