@@ -92,9 +92,9 @@ def test_what_is_recorded_is_told_with_its_page_and_counted(bloomery: Command) -
     assert (line[1], *line[5:7], line[8]) == (
         "refuted", "recorded", "docs/results/claims.md", "+0.518 (+0.270 to +0.766)",
     )  # fmt: skip
-    counted = dict(reversed(part.split()) for part in said.splitlines()[0].split(": ")[1].split(", "))
-    assert int(counted["rows"]) == sum(int(counted[verdict]) for verdict in VERDICTS) == 93
-    assert int(counted["refuted"]) == len(re.findall(r"^H-\d+\trefuted", said, re.MULTILINE)) > 0
+    counted = {name: int(amount) for amount, name in re.findall(r"(\d+) (\w+)", said.splitlines()[0])}
+    assert counted["rows"] == sum(counted[verdict] for verdict in VERDICTS) == 93
+    assert counted["refuted"] == len(re.findall(r"^H-\d+\trefuted", said, re.MULTILINE)) > 0
     waiting = [
         line.split("\t") for line in bloomery("claims", "--status", "untested").out.split("\n\n")[1].splitlines()
     ]

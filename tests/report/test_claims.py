@@ -1,6 +1,5 @@
 """The ledger over runs: who answers a row, in which order, and what the lines, the JSON and the page say of it."""
 
-import datetime
 import json
 import re
 from pathlib import Path
@@ -8,59 +7,17 @@ from typing import Any
 
 import pytest
 
-from bloomery.engine.verdict import ConditionResult, Verdict
 from bloomery.errors import BloomeryError
 from bloomery.measure import Interval
-from bloomery.plan.schema import Condition, Plan
+from bloomery.plan.schema import Plan
 from bloomery.report import claims_words as words
 from bloomery.report.claims import VERDICTS, Standing, Stock, check_filters, take_stock
 from bloomery.report.claims_page import page, told
 from bloomery.report.wording import MINUS
-from support.ledgers import bare, with_recorded
+from support.claimed import Runs, judged, verdict
+from support.ledgers import bare
 
 LEDGER = bare()
-
-
-def verdict(status: str = "pass", value: float = -0.25, extra: int = 0) -> dict[str, Any]:
-    """As the judge writes it: a difference to the control, after `extra` conditions that passed."""
-    asked = Condition.model_validate(
-        {"metric": "text/loss", "of": "stage:pretrain", "relative_to": "control", "as": "difference", "op": "<=",
-         "value": 0}
-    )  # fmt: skip
-    one = ConditionResult(
-        asked, status, "text/loss", "stage:pretrain", "control", value, Interval(value - 0.125, value + 0.125, 0.95),
-        n=412, seeds=(0, 1), values=(value, value), candidate=3.5, reference=3.5 - value,
-    )  # type: ignore[arg-type]  # fmt: skip
-    passed = ConditionResult(
-        asked, "pass", "text/perplexity", "stage:pretrain", "control", -1.0, n=9, candidate=40.0, reference=41.0
-    )
-    return Verdict(status, (*[passed] * extra, one)).to_json()  # type: ignore[arg-type]
-
-
-class Runs:
-    """Writes run folders below a root."""
-
-    def __init__(self, root: Path, sample_run: Any) -> None:
-        self.root, self.sample = root, sample_run
-
-    def __call__(
-        self, name: str, *claims: dict[str, Any], mode: str = "confirmatory", day: int = 0, plan: str | None = None
-    ) -> None:
-        log = self.sample.Log(self.root / name)
-        log.clock += datetime.timedelta(days=day)
-        self.sample.opened(log, name=plan or name, mode=mode, register=False)
-        for one in claims:
-            log("claim_judged", **one)
-        self.sample.spent_and_finished(log, "passed")
-        log.write()
-
-
-def judged(claim: str = "first", rows: tuple[str, ...] = ("H-12",), status: str = "supported", **more: Any) -> dict:
-    as_gate = {"supported": "pass", "refuted": "fail", "undecided": "inconclusive"}[status]
-    return {
-        "id": claim, "says": f"it says {claim}", "source": "the design", "rows": list(rows), "of": "stage:pretrain",
-        "status": status, "reason": "", "verdict": verdict(as_gate), **more,
-    }  # fmt: skip
 
 
 @pytest.fixture
@@ -322,7 +279,7 @@ def test_what_a_stranger_wrote_stays_text(runs: Runs) -> None:
     assert re.findall(r"(?<!\\)`\*b", text) == []
     for line in text.splitlines():
         if line.startswith("| H-12"):
-            assert line.replace(r"\|", "").count("|") == 8
+            assert line.replace(r"\|", "").count("|") == 9
 
 
 @pytest.mark.parametrize(
@@ -338,67 +295,3 @@ def test_what_a_stranger_wrote_stays_text(runs: Runs) -> None:
 )
 def test_the_ledgers_own_text_keeps_its_code(text: str, shown: str) -> None:
     assert told(text) == shown
-
-
-# Recorded verdicts
-
-
-REFUTED = {
-    "verdict": "refuted", "by": "docs/results/claims.md", "value": "+0.087 (+0.021 to +0.153)", "date": "2026-11-27",
-    "why": "a level 2 of as many numbers is better | by `far`",
-}  # fmt: skip
-UNSURE = {"verdict": "undecided", "by": "the seed", "date": "2026-11-26", "why": "no unit is given"}
-
-
-def test_a_recorded_verdict_stands_for_a_row_that_no_run_answers() -> None:
-    known = with_recorded({"H-14": [REFUTED, UNSURE], "H-31": [UNSURE]}, {"H-31": "the unit", "H-32": "a run"})
-    stock = take_stock(known)
-    found = standing(stock, "H-14")
-    assert (found.verdict, found.disagree) == ("refuted", "refuted in docs/results/claims.md, undecided in the seed")
-    assert (
-        words.found(found.answers[0]) == "+0.087 (+0.021 to +0.153): a level 2 of as many numbers is better | by `far`"
-    )
-    assert words.origin(found.answers[0]) == "recorded in docs/results/claims.md, 2026-11-27"
-    assert words.origin(found.answers[1]) == "recorded by the seed, 2026-11-26"
-    assert words.needs(standing(stock, "H-31").answers[0]) == "would need the unit"
-    assert stock.counts()["harmonic"] == {"rows": 93, "untested": 91, "undecided": 1, "refuted": 1, "supported": 0}
-    assert [one.row.id for one in stock.standings[-2:]] == ["H-31", "H-14"]
-    assert standing(stock, "H-12").verdict == "untested", "what was known before is no verdict"
-
-
-def test_a_run_goes_before_what_is_recorded(runs: Runs) -> None:
-    runs("new", judged(rows=("H-14",)), mode="exploratory")
-    found = standing(take_stock(with_recorded({"H-14": [REFUTED]}), (), runs.root), "H-14")
-    assert found.verdict == "supported"
-    assert [one.mode for one in found.answers] == ["exploratory", "recorded"]
-    assert found.disagree == "supported in new, refuted in docs/results/claims.md"
-
-
-def test_lines_and_json_say_where_it_is_recorded_and_what_is_waited_for() -> None:
-    stock = take_stock(with_recorded({"H-14": [REFUTED]}, {"H-32": "a run"}))
-    cells = dict(zip(words.LINE_HEADER, words.line(standing(stock, "H-14")).split("\t"), strict=True))
-    assert [cells[key] for key in ("verdict", "mode", "run", "value", "why")] == [
-        "refuted", "recorded", REFUTED["by"], REFUTED["value"], REFUTED["why"],
-    ]  # fmt: skip
-    cells = dict(zip(words.LINE_HEADER, words.line(standing(stock, "H-32")).split("\t"), strict=True))
-    assert (cells["verdict"], cells["why"]) == ("untested", "a run")
-    rows = {row["id"]: row for row in words.to_json(stock, stock.counts())["rows"]}
-    (answer,) = rows["H-14"]["answers"]
-    assert (answer["mode"], answer["value"], answer["time"]) == ("recorded", REFUTED["value"], "2026-11-27")
-    assert (rows["H-32"]["waits_for"], rows["P-01"]["waits_for"]) == ("a run", "its system, which is not built yet")
-
-
-def test_the_page_shows_what_is_recorded_with_a_link_and_what_is_waited_for(runs: Runs) -> None:
-    known = with_recorded({"H-14": [REFUTED, UNSURE]}, {"H-32": "a run"})
-    lines = page(known, take_stock(known)).splitlines()
-    line = next(line for line in lines if line.startswith("| H-14 | **refuted**, recorded | "))
-    assert r"| +0.087 (+0.021 to +0.153): a level 2 of as many numbers is better \| by `far`; also undecided: " in line
-    assert "| [docs/results/claims.md](results/claims.md), 2026-11-27; answers disagree: refuted in " in line
-    assert any(line.startswith("| H-32 | untested | ") and " | a run | " in line for line in lines)
-    assert "| its system, which is not built yet |" in next(line for line in lines if line.startswith("| P-01 |"))
-    runs("new", judged(rows=("H-14",)))
-    line = next(
-        line for line in page(known, take_stock(known, (), runs.root)).splitlines() if line.startswith("| H-14 |")
-    )
-    assert line.startswith("| H-14 | **supported** | ")
-    assert "also refuted: +0.087" in line

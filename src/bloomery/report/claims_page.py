@@ -108,7 +108,7 @@ def _chapter(chapter: Chapter, stock: Stock) -> str:
         parts.append(_grid(header, map(_untested, untested)))
     if answered:
         parts.append("Answered:")
-        header = ("row", "verdict", "claim", "found, and why", "by", "known before", "worthless without")
+        header = ("row", "verdict", "claim", "found", "why", "by", "known before", "worthless without")
         parts.append(_grid(header, map(_answered, answered)))
     return "\n\n".join(parts)
 
@@ -130,26 +130,15 @@ def _untested(one: Standing) -> tuple[str, ...]:
 
 
 def _answered(one: Standing) -> tuple[str, ...]:
-    by = _by(one.answers[0])
-    if one.disagree:
-        by += f"; answers disagree: {inline(one.disagree)}"
-    verdict = f"**{one.verdict}**" + (", recorded" if one.answers[0].recorded else "")
-    return one.row.id, verdict, _claim(one), _found(one), by, _before(one), told(one.row.control)
-
-
-def _found(one: Standing) -> str:
-    """What the answer that stands found; what else is recorded stands behind it."""
     first, *others = one.answers
-    parts = [
-        _said(first),
-        *(f"also {other.status}: {_said(other)} ({_by(other)})" for other in others if other.recorded),
-    ]
-    return "; ".join(parts)
-
-
-def _said(answer: Answer) -> str:
-    shown = told if answer.recorded else inline
-    return "; ".join(shown(part) for part in (words.found(answer), words.needs(answer)) if part)
+    shown = told if first.recorded else inline
+    found = shown(first.recorded.value if first.recorded else words.found(first))
+    why = [shown(text) for text in (first.reason if first.recorded else "", words.needs(first)) if text]
+    why += [f"also {also.status}: {told(words.found(also))} ({_by(also)})" for also in others if also.recorded]
+    by = _by(first) + (f"; answers disagree: {inline(one.disagree)}" if one.disagree else "")
+    verdict = f"**{one.verdict}**" + (", recorded" if first.recorded else "")
+    row = one.row
+    return row.id, verdict, _claim(one), found, "; ".join(why), by, _before(one), told(row.control)
 
 
 def _by(answer: Answer) -> str:
