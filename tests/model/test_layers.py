@@ -56,7 +56,7 @@ def test_rotation_equals_one_number_at_a_time(first, by_hand, monkeypatch):
 
 def test_the_compiler_is_told_the_shapes_that_rotary_tables_have():
     for dtype in (torch.float32, torch.float64):
-        torch.library.opcheck(layers._turns, (5, 3, 100.0, 7, torch.device("cpu"), dtype))
+        torch.library.opcheck(layers._turns_at_once, (5, 3, 100.0, 7, torch.device("cpu"), dtype))
 
 
 def test_rotation_makes_products_depend_on_distance_alone():

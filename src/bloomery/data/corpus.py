@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import platform
 import sysconfig
 import warnings
@@ -105,11 +106,12 @@ class StandardLibrary:
         Raises DataError where the Python has no source files.
         """
         root = self.root or Path(sysconfig.get_path("stdlib"))
-        found = sorted(
-            (relative.as_posix(), root / relative)
-            for relative in (file.relative_to(root) for file in root.rglob("*.py"))
-            if _is_selected(relative)
-        )
+        found: list[tuple[str, Path]] = []
+        for folder, below, names in os.walk(root):
+            below[:] = [one for one in below if not _is_dropped(one)]
+            chosen = [one for one in names if one.endswith(".py") and not one.startswith("_sysconfigdata")]
+            found += [(file.relative_to(root).as_posix(), file) for file in (Path(folder, one) for one in chosen)]
+        found.sort()
         if self.root is None and len(found) < FEWEST_FILES:
             raise DataError(
                 str(root),
@@ -133,12 +135,8 @@ class StandardLibrary:
         return {"source": "stdlib", "python": platform.python_version(), "licence": self.licence}
 
 
-def _is_selected(relative: Path) -> bool:
-    folders = relative.parts[:-1]
-    return not (
-        relative.name.startswith("_sysconfigdata")
-        or any(folder in DROPPED_FOLDERS or folder.startswith("config-") for folder in folders)
-    )
+def _is_dropped(folder: str) -> bool:
+    return folder in DROPPED_FOLDERS or folder.startswith("config-")
 
 
 @dataclass(frozen=True, slots=True)

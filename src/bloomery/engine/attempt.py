@@ -49,6 +49,8 @@ class Attempt:
     """{stage: attempt}, by rules that say `from: checkpoint`: whose final training states a stage goes on from."""
     makers: Mapping[Path, Maker] = field(default_factory=dict[Path, Maker])
     """{folder of a model: who made it}, of the attempts before this one."""
+    parties: tuple[str, ...] = field(init=False)
+    """Everyone that runs the stage: its arms or the candidate, and the control."""
     number: int = 0
     fingerprint: str = ""
     cells: dict[tuple[str, int], Cell] = field(default_factory=dict[tuple[str, int], Cell])
@@ -68,6 +70,7 @@ class Attempt:
     """Why the attempt could not be carried out: the candidate's failure, or the control's."""
 
     def __post_init__(self) -> None:
+        self.parties = cast.parties(self.plan, self.stage)
         self.candidate = cast.fixed_candidate(self.stage) or cast.arms(self.stage)[0]
 
     # What is to be run
@@ -80,10 +83,6 @@ class Attempt:
     @property
     def seeds(self) -> tuple[int, ...]:
         return cast.seeds(self.plan, self.stage)
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        return cast.parties(self.plan, self.stage)
 
     @property
     def cast(self) -> Cast:

@@ -117,8 +117,8 @@ class Runner:
         loops = self._loops = Loops(self._session, self._handed)
         for stage in plan.stages:
             attempt = Attempt(self._session, plan, stage, dict(self._handed), prescribed.continue_attempt, self._makers)
-            absent = loops.closed(stage) or self._absent(plan, stage)
-            if why := absent or self._unproven(plan, stage):
+            absent = loops.closed(stage) or self._absent(attempt)
+            if why := absent or self._unproven(attempt):
                 self._promoted[stage.id] = False
                 if not absent:
                     self._handed[stage.id] = loops.came_in(plan, stage) if stage.repeat else self._instead(attempt)
@@ -156,29 +156,30 @@ class Runner:
             return Outcome("failed", "gates failed at " + ", ".join(self._failed_gates))
         return Outcome("passed")
 
-    def _absent(self, plan: Plan, stage: StageSpec) -> str:
+    def _absent(self, attempt: Attempt) -> str:
         """Why a stage cannot run: something it needs does not exist, because an optional stage was not promoted."""
-        for one in self._wants(plan, stage):
+        for one in self._wants(attempt):
             if one.output != "passed" and not one.among(self._handed):
                 party = "" if one.party == cast.CANDIDATE else f" of {one.party}"
                 return f"{one.stage}.{one.output}{party} is absent: {one.stage} was not promoted"
         return ""
 
-    def _unproven(self, plan: Plan, stage: StageSpec) -> str:
+    def _unproven(self, attempt: Attempt) -> str:
         """Which stage that was to pass first did not. Forced, it runs all the same, and that is told."""
-        wanted_first = dict.fromkeys(one.stage for one in self._wants(plan, stage) if one.output == "passed")
+        wanted_first = dict.fromkeys(one.stage for one in self._wants(attempt) if one.output == "passed")
         unmet = [f"{one} did not pass" for one in wanted_first if not self._promoted.get(one, False)]
         if not self._session.force:
             return unmet[0] if unmet else ""
         for why in unmet:
-            self._session.emit("note", once=True, text=f"forced: stage {stage.id} runs though {why} (--force)")
+            self._session.emit("note", once=True, text=f"forced: stage {attempt.stage.id} runs though {why} (--force)")
         return ""
 
-    def _wants(self, plan: Plan, stage: StageSpec) -> Iterator[Wanted]:
-        texts = [(name, text) for who in cast.parties(plan, stage) for name, text in cast.needs_of(stage, who).items()]
+    def _wants(self, attempt: Attempt) -> Iterator[Wanted]:
+        stage = attempt.stage
+        texts = [(name, text) for who in attempt.parties for name, text in cast.needs_of(stage, who).items()]
         for name, text in dict.fromkeys(texts):
             if not text.startswith("inputs."):
-                yield wanted(self._session, plan, name, text)
+                yield wanted(self._session, attempt.plan, name, text)
 
     def _instead(self, attempt: Attempt) -> Outputs:
         """The inputs of a stage that is not promoted, or not tried, under the names of its outputs."""

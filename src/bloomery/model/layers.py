@@ -151,20 +151,15 @@ def positions(
         at = first[:, None, None, None] + torch.arange(tokens, device=device)[:, None]
         angle = at * _frequencies(head_width // 2, theta, device)
         return Positions(angle.cos().to(dtype), angle.sin().to(dtype), int(first.max()), window, segments, first)
-    cosine, sine = _turns(tokens, head_width // 2, theta, first, device, dtype)
+    turns = _turns_at_once if torch.compiler.is_compiling() else _turns
+    cosine, sine = turns(tokens, head_width // 2, theta, first, device, dtype)
     return Positions(cosine, sine, first, window, segments)
 
 
-@torch.library.custom_op(
-    "bloomery::turns",
-    mutates_args=(),
-    schema="(int tokens, int half, float theta, int first, Device device, ScalarType dtype) -> (Tensor, Tensor)",
-)
 def _turns(
     tokens: int, half: int, theta: float, first: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [tokens half]. An operator of its own, since torch.compile would otherwise put float64 sines into
-    every kernel that turns something: a fifth of the compiled step on CPU."""
+    """Cosine and sine [tokens half]."""
     at = torch.arange(first, first + tokens, device=device, dtype=torch.float64)
     angle = at[:, None] * _frequencies(half, theta, device)
     return angle.cos().to(dtype), angle.sin().to(dtype)
@@ -174,7 +169,17 @@ def _frequencies(half: int, theta: float, device: torch.device) -> Tensor:
     return theta ** (-torch.arange(half, device=device, dtype=torch.float64) / half)
 
 
-@_turns.register_fake
+_turns_at_once = torch.library.custom_op(
+    "bloomery::turns",
+    _turns,
+    mutates_args=(),
+    schema="(int tokens, int half, float theta, int first, Device device, ScalarType dtype) -> (Tensor, Tensor)",
+)
+"""The same as an operator of its own, since torch.compile would otherwise put float64 sines into every kernel that
+turns something: a fifth of the compiled step on CPU."""
+
+
+@_turns_at_once.register_fake
 def _(
     tokens: int, half: int, theta: float, first: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ _lock = threading.Lock()
 
 
 class NotAvailable(Exception):
-    """Why there is no library; never leaves this module."""
+    """Why there is no library, or no cache."""
 
 
 class Compiler(NamedTuple):
@@ -90,7 +90,7 @@ def load(source: Path, functions: Mapping[str, Sequence[Any]]) -> ctypes.CDLL | 
 def describe() -> str:
     """One line for `bloomery doctor`: what C sources would be compiled with and where they are kept, or why not."""
     try:
-        compiler, folder = _compiler(), _folder()
+        compiler, folder = _compiler(), kept_in("native")
     except NotAvailable as reason:
         return f"C kernels: none, torch does their work ({reason})"
     failed = "".join(f"; {name} is not used: {reason}" for name, reason in refusals.items())
@@ -98,7 +98,7 @@ def describe() -> str:
 
 
 def _library(source: Path) -> ctypes.CDLL:
-    compiler, folder, text = _compiler(), _folder(), source.read_bytes()
+    compiler, folder, text = _compiler(), kept_in("native"), source.read_bytes()
     for target in TARGETS:
         if found := _find(folder, _key(text, compiler, target)):
             with contextlib.suppress(OSError):  # whole, but not for this system: a home shared by machines
@@ -140,14 +140,14 @@ def _version(command: tuple[str, ...]) -> str:
     return (done.stdout.splitlines() or [" ".join(command)])[0]
 
 
-def _folder() -> Path:
-    """Where libraries are kept; ours alone, for what lies in it is executed."""
+def kept_in(name: str) -> Path:
+    """A folder of the cache; ours alone, for what lies in it is executed or believed. Raises NotAvailable."""
     try:
         named, base = os.environ.get("BLOOMERY_CACHE"), os.environ.get("XDG_CACHE_HOME")
         top = Path(named) if named else Path(base or Path.home() / ".cache") / "bloomery"
     except RuntimeError as error:
         raise NotAvailable(f"no cache folder: {error}") from None
-    folder = top / "native"
+    folder = top / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()

@@ -17,7 +17,7 @@ import torch
 from bloomery.engine.stage import Cost
 from bloomery.measure import Tally
 from bloomery.model.tally import assert_equal, count
-from bloomery.stages import models
+from bloomery.stages import counted, models
 from bloomery.stages.settings import Training, architecture
 
 MASTER_BYTES = 4
@@ -26,13 +26,15 @@ MASTER_BYTES = 4
 
 @cache
 def _counted_twice(model: str, vocab: int) -> Tally:
-    """The closed form of a model (its settings, as JSON), which its modules must agree with."""
+    """The closed form of a model (its settings, as JSON), which its modules must agree with: counted once a machine."""
     settings: dict[str, Any] = json.loads(model)
-    config = architecture(settings)
-    with torch.device("meta"):
-        network = models.build(settings, vocab, precision="fp32")
-    tally = config.tally(vocab)
-    assert_equal(tally, count(network))
+    tally = architecture(settings).tally(vocab)
+    agreed = counted.place(model, settings["system"], vocab, tally)
+    if agreed is None or not agreed.exists():
+        with torch.device("meta"):
+            network = models.build(settings, vocab, precision="fp32")
+        assert_equal(tally, count(network))
+        counted.remember(agreed)
     return tally
 
 

@@ -19,7 +19,9 @@ Forward = Callable[[Tensor, Tensor | None], Output]
 
 
 def compiled_forward(model: LanguageModel, compile: bool) -> Forward:
-    """The model up to its hidden states; under torch.compile if asked for."""
+    """The model up to its hidden states; under torch.compile if asked for, as deterministic as torch itself now is."""
+    if compile:  # which has a switch of its own for it
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     call = torch.compile(model, dynamic=False) if compile else model
     return lambda tokens, segments: call(tokens, segments=segments, project=False)
 

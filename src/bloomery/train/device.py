@@ -152,7 +152,7 @@ def reproducibly(threads: int | None, device: str) -> Iterator[None]:
     try:
         torch.set_num_threads(threads or before_threads)
         deterministic.fill_uninitialized_memory = False
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would load the compiler
         with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
             yield
     finally:

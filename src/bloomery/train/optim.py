@@ -14,6 +14,7 @@ decay. Refuses a trainable parameter without a Scale, a Scale without a paramete
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from torch import Tensor, nn
 
 from bloomery.errors import TrainingError, nearest
 from bloomery.model.interface import LanguageModel, Scale
+from bloomery.model.uncompiled import spare
+
+spare(torch.optim.Optimizer, "add_param_group")
 
 DECAY_SCALE = 1.0 / 16.0
 EMBEDDINGS = ("embedding", "head")
@@ -113,9 +117,11 @@ class Optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["full_lr"] * factor * (embedding if group["embedding"] else 1.0)
 
+    @torch.no_grad()
     def step(self) -> None:
+        """One update. What torch wraps around `step`, hooks that nobody sets here, would load the compiler."""
         for optimiser in self.optimisers:
-            optimiser.step()
+            inspect.unwrap(type(optimiser).step)(optimiser)
 
     def zero_grad(self) -> None:
         for parameter in self.parameters.values():
