@@ -28,7 +28,7 @@ from torch import Tensor
 Tokens = Int[np.ndarray, " n"]
 Reals = NDArray[np.float64]
 LAGS, DECAY, FADING = 4, 0.7, 0.9
-CELL = 16_384
+CELL = 8192
 CHUNK = 128
 ROWS = 256
 

@@ -4,14 +4,14 @@
     python benchmarks/holographic_arms.py              # the table of what stands there
 
 Corpora, splits and the nested memory are those of holographic_static.py, and test is not looked at. Each expert
-(arms_experts.py, arms_decay.py) is one more column of the mixture, mixed in on every rung like a prototype's ladder,
-its weights found with all others on tune; its settings are the best on tune mixed with the memory by one weight.
-Documents of val and tune are left out beyond VAL and TUNE tokens.
+(arms_experts.py, arms_decay.py) is one more column of the mixture, mixed in on every rung as a prototype's ladder is,
+its weights found with all others on tune (arms_bench.py); its settings are the best on tune, mixed with the memory by
+one weight.
 
-Kept, by a rule that was written before anything was measured: the upper end of the 95 % interval of the ratio of
-perplexities on val is below 1 and the ratio at most WORTH on every corpus and split, at no more than SLOWER times the
-memory's scoring time and within KN-5's bytes. What adapts to the text that it reads is judged beside the caches, and
-caches that fade in place of those of two windows.
+Kept, by a rule that was written before anything was measured: the ratio of perplexities on val is at most WORTH and
+the upper end of its 95 % interval below 1 on every corpus and split, at no more than SLOWER times the memory's scoring
+time and within KN-5's bytes. What adapts to the text that it reads is judged beside the caches of two windows, and
+caches that fade in place of them.
 """
 
 from __future__ import annotations
@@ -20,155 +20,75 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from arms_decay import Fading, half_lives, searched
-from arms_experts import LAGS, Contexts, Keys, Memory, Neighbours, Readout, Reals, Ridge, before
-from holographic_static import VOCAB, Documents, ours, split, stream, woken
 
-from bloomery.evaluate.caches import LONGEST_HISTORY, WINDOWS, Caches, mixture_weights
-from bloomery.evaluate.ngram import NGram
-from bloomery.evaluate.resample import bootstrap_interval
-from bloomery.systems.holographic import prototypes
-from bloomery.systems.holographic.attractors import Step
-from bloomery.systems.holographic.mixture import Mixture
-from bloomery.systems.holographic.scorer import AttractorScorer
+from arms_bench import Bench, Columns, first_of
+from arms_decay import half_lives, searched
+from arms_experts import LAGS, Contexts, Keys, Memory, Neighbours, Readout, Reals, Ridge, before
+from holographic_static import VOCAB, Documents
 
 RESULTS = Path(__file__).parent / "results" / "holographic_arms.json"
 WORTH, SLOWER = 0.995, 1.5
-VAL, TUNE, LOOKED_AT = 120_000, 60_000, 8000
-DIMENSION = 1024
-TEMPERATURES, PRIORS, PENALTIES = (0.12, 0.18, 0.25, 0.35, 0.5), (0.8, 1.0), (1e-5, 1e-3, 1e-1)
+DIMENSION, MEMORY_TOKENS = 1024, 250_000
+"""Of the associative memories, and how many tokens they learn: the last of train."""
+TEMPERATURES, PRIORS, PENALTIES = (0.12, 0.2, 0.35, 0.6), (0.8, 1.0), (1e-5, 1e-2)
 DISTANCES = (0.05, 0.1, 0.2, 0.4)
-Columns = Mapping[str, Reals]
-"""What an expert gives the targets of tune and of val."""
+DELTA = (("bound", 1.0), ("bound", 0.1), ("bound", 0.02), ("cosines", 0.1))
+FAST_RATES = (0.05, 0.2, 1.0)
+ADAPTS = "delta memory, fast"
+Predictions = Sequence[tuple[dict[str, Any], Callable[[Any], torch.Tensor]]]
 
 
-def first_of(documents: Documents, most: int) -> Documents:
-    """As many from the front as hold no more than `most` tokens, at least one."""
-    ends = np.cumsum([len(one) - 1 for one in documents])
-    return documents[: max(1, int((ends <= most).sum()))]
-
-
-class Bench:
-    """One corpus and split: the memory, what it gives tune and val, and how experts are put beside it."""
-
-    def __init__(self, corpus: str, seed: int) -> None:
-        whole = split(corpus, seed)
-        self.train = whole["train"]
-        self.held = {"tune": first_of(whole["tune"], TUNE), "val": first_of(whole["val"], VAL)}
-        parts = {**whole, **self.held}
-        tokens = stream(self.train)[0]
-        self.rival = NGram.fit([tokens], order=5, vocab=VOCAB, end_of_document=int(tokens[0]))
-        memory = woken(self.train)
-        self.memory = ours(memory, parts, self.rival, "nested")[0]
-        self.classes = self.memory.alphabets[-1]
-        pairs, times = np.unique(tokens[:-1] * VOCAB + tokens[1:], return_counts=True)
-        self.vectors = prototypes.vectors(pairs // VOCAB, pairs % VOCAB, times, VOCAB, memory.settings.seed)
-        read = memory.times() + 1.0
-        self.log_read = torch.from_numpy(np.log(read / read.sum())).float()
-        self.targets = {name: np.concatenate([one[1:] for one in held]) for name, held in self.held.items()}
-        self.sizes = np.array([len(one) - 1.0 for one in self.held["val"]])
-        began = time.process_time()
-        for one in self.held["val"]:
-            self.memory.document_probabilities(one)
-        self.seconds = time.process_time() - began
-        self.own = {name: _columns(self.memory, held) for name, held in self.held.items()}
-        self.alone = {name: self.memory.mixture.probabilities(*own, VOCAB) for name, own in self.own.items()}
-        random = np.random.default_rng(0)
-        size = len(self.targets["tune"])
-        self.places = np.sort(random.choice(size, min(LOOKED_AT, size), replace=False))
-
-    def mixed(self, *experts: Columns) -> dict[str, Reals]:
-        """Probabilities of tune and val with these beside the ladders, weights found on tune."""
-        parts = {
-            name: np.asfortranarray(np.column_stack((own[1], *(one[name] for one in experts))))
-            for name, own in self.own.items()
-        }
-        mixture = Mixture.fit(self.own["tune"][0], parts["tune"], VOCAB, nested=True)
-        return {name: mixture.probabilities(own[0], parts[name], VOCAB) for name, own in self.own.items()}
-
-    def by_document(self, name: str, values: Reals) -> list[Reals]:
-        return np.split(values, np.cumsum([len(one) - 1 for one in self.held[name]])[:-1])
-
-    def cached(self, own: Mapping[str, Reals]) -> Reals:
-        """[val tokens]: with the caches of two windows, their weights found on tune."""
-        tune, val = (self.by_document(name, own[name]) for name in ("tune", "val"))
-        caches = Caches.fit(tune, self.held["tune"], VOCAB, WINDOWS, LONGEST_HISTORY)
-        pairs = zip(val, self.held["val"], strict=True)
-        return np.concatenate([caches.mixed(p, tokens, VOCAB) for p, tokens in pairs])
-
-    def nats(self, probability: Reals) -> Reals:
-        """Of each document of val."""
-        return np.array([-np.log(one).sum() for one in self.by_document("val", probability)])
-
-    def perplexity(self, probability: Reals) -> float:
-        return float(np.exp(-np.log(probability).mean()))
-
-    def ratio(self, one: Reals, other: Reals) -> list[float]:
-        """Of perplexities on val, with its interval by drawing documents."""
-        table = np.column_stack((self.nats(one) - self.nats(other), self.sizes))
-        interval = bootstrap_interval(table, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
-        value = float(np.exp(table[:, 0].sum() / self.sizes.sum()))
-        return [value, interval.low, interval.high] if interval else [value, value, value]
-
-    def beside(self, column: Reals) -> float:
-        """Nats a token at `places` of tune, mixed with the memory by one weight."""
-        table = np.column_stack((self.alone["tune"][self.places], column))
-        return float(-np.log(table @ mixture_weights(table, np.ones(2, dtype=bool))).mean())
-
-
-def _columns(memory: AttractorScorer, documents: Documents) -> tuple[list[Step], Reals]:
-    """What AttractorScorer.fitted finds weights on."""
-    found = [memory._parts(one) for one in documents]  # pyright: ignore[reportPrivateUsage]
-    rungs = zip(*(steps for steps, _ in found), strict=True)
-    steps = [Step(*(np.concatenate(column) for column in zip(*rung, strict=True))) for rung in rungs]
-    return steps, np.concatenate([parts for _, parts in found])
-
-
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """An expert's columns, its settings, and what it costs."""
+    """An expert's columns, its settings, and what it costs: seconds of CPU to train and to score val, bytes."""
 
-    def __init__(self, columns: Columns, settings: dict[str, Any], train: float, score: float, size: int) -> None:
-        self.columns, self.settings, self.train, self.score, self.bytes = columns, settings, train, score, size
+    columns: Columns
+    settings: dict[str, Any]
+    train: float
+    score: float
+    bytes: int
 
 
-def read_out(
-    bench: Bench, predicted: Sequence[tuple[dict[str, Any], Callable[[Any], torch.Tensor]]], trained: float, size: int
-) -> Found:
+def best(bench: Bench, tried: Sequence[tuple[Reals, Any]]) -> Any:
+    """Of (column at bench.places, what it belongs to)."""
+    return min(((bench.beside(column), number) for number, (column, _) in enumerate(tried)))[1]
+
+
+def read_out(bench: Bench, predicted: Predictions, trained: float, size: int) -> Found:
     """The best of several predictions (settings, document -> vectors) and of the readout's settings, on tune."""
-    own = bench.vectors
-    tried: list[tuple[float, int, Readout]] = []
+    tried: list[tuple[Reals, tuple[int, Readout]]] = []
     for number, (_, predict) in enumerate(predicted):
         said = torch.cat([predict(one) for one in bench.held["tune"]])[torch.from_numpy(bench.places)]
         for temperature in TEMPERATURES:
             for prior in PRIORS:
-                readout = Readout(own, bench.log_read, temperature, prior)
-                column = readout.of(said, bench.targets["tune"][bench.places])
-                tried.append((bench.beside(column), number, readout))
-    _, number, readout = min(tried, key=lambda one: one[0])
+                readout = Readout(bench.vectors, bench.log_read, temperature, prior)
+                tried.append((readout.of(said, bench.targets["tune"][bench.places]), (number, readout)))
+    number, readout = tried[best(bench, tried)][1]
     settings, predict = predicted[number]
-    columns, seconds = {}, 0.0
-    for name, held in bench.held.items():
-        began = time.process_time()
-        columns[name] = np.concatenate([readout.of(predict(one), one[1:]) for one in held])
-        seconds = time.process_time() - began
+    columns, seconds = timed(bench, lambda held: np.concatenate([readout.of(predict(one), one[1:]) for one in held]))
     settings = {**settings, "temperature": readout.temperature, "prior": readout.prior}
-    return Found(columns, settings, trained, seconds, size + 4 * own.numel())
+    return Found(columns, settings, trained, seconds, size + 4 * bench.vectors.numel())
 
 
-def centred(bench: Bench) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean vector of what was read, and the vectors less it."""
-    mean = bench.log_read.exp() @ bench.vectors
-    return mean, bench.vectors - mean
+def timed(bench: Bench, column: Callable[[Documents], Reals]) -> tuple[Columns, float]:
+    """Of tune and of val, and the seconds of val."""
+    columns, seconds = {}, 0.0
+    for name in ("tune", "val"):
+        began = time.process_time()
+        columns[name] = column(bench.held[name])
+        seconds = time.process_time() - began
+    return columns, seconds
 
 
 def ridge(bench: Bench) -> Found:
     began = time.process_time()
-    model = Ridge(Contexts(bench.vectors), centred(bench)[0])
+    model = Ridge(Contexts(bench.vectors), bench.mean)
     model.read(bench.train)
     solved = [({"lambda": one}, model.solved(one)) for one in PENALTIES]
     trained = time.process_time() - began
@@ -177,8 +97,7 @@ def ridge(bench: Bench) -> Found:
 
 
 def neighbours(bench: Bench) -> Found:
-    assert bench.classes is not None
-    tried: list[tuple[float, Neighbours, float, float]] = []
+    tried: list[tuple[Reals, tuple[Neighbours, float, float]]] = []
     for lags in (2, LAGS):
         began = time.process_time()
         model = Neighbours(Contexts(bench.vectors), bench.classes, lags, bench.log_read)
@@ -186,83 +105,179 @@ def neighbours(bench: Bench) -> Found:
         trained = time.process_time() - began
         contexts = torch.cat([before(one, lags) for one in bench.held["tune"]])[torch.from_numpy(bench.places)]
         columns = model.of(contexts, bench.targets["tune"][bench.places], DISTANCES)
-        tried += [
-            (bench.beside(column), model, one, trained) for one, column in zip(DISTANCES, columns, strict=True)
-        ]
-    _, model, temperature, trained = min(tried, key=lambda one: one[0])
-    columns, seconds = {}, 0.0
-    for name, held in bench.held.items():
-        began = time.process_time()
+        tried += [(column, (model, one, trained)) for one, column in zip(DISTANCES, columns, strict=True)]
+    model, temperature, trained = tried[best(bench, tried)][1]
+
+    def column(held: Documents) -> Reals:
         contexts = torch.cat([before(one, model.lags) for one in held])
-        columns[name] = model.of(contexts, bench.targets[name], (temperature,))[0]
-        seconds = time.process_time() - began
+        return model.of(contexts, np.concatenate([one[1:] for one in held]), (temperature,))[0]
+
+    columns, seconds = timed(bench, column)
     size = 2 * (model.lags + 1) * model.count + 4 * bench.vectors.numel()
     settings = {"lags": model.lags, "temperature": temperature, "contexts": model.count}
     return Found(columns, settings, trained, seconds, size)
 
 
-def memory(bench: Bench, rule: str, rates: Sequence[float], kind: str) -> tuple[Found, Memory]:
-    """Vectors as values, and read out as the ridge's predictions are."""
-    keys = Keys.drawn(Contexts(bench.vectors), DIMENSION, kind, seed=0)
+def memories(bench: Bench) -> dict[str, Found]:
+    """The delta rule, its additive control with the same keys, and the delta rule that goes on while it scores."""
+    documents = first_of(bench.train[::-1], MEMORY_TOKENS)[::-1]
     models: list[tuple[dict[str, Any], Memory]] = []
-    seconds = 0.0
-    for rate in rates:
+    trained = 0.0
+
+    def learned(kind: str, rate: float, rule: str) -> Memory:
+        nonlocal trained
         began = time.process_time()
-        model = Memory(keys, centred(bench)[1], rate, rule)
-        model.read(bench.train)
-        seconds = time.process_time() - began
-        models.append(({"rate": rate, "keys": kind}, model))
-    predict = [(settings, model.predicted) for settings, model in models]
-    found = read_out(bench, predict, seconds, 4 * models[0][1].weights.numel())
-    return found, next(model for settings, model in models if settings["rate"] == found.settings["rate"])
+        keys = Keys.drawn(Contexts(bench.vectors), DIMENSION, kind, seed=0)
+        model = Memory(keys, bench.vectors - bench.mean, rate, rule)
+        model.read(documents)
+        trained = time.process_time() - began
+        return model
 
-
-def line_of(bench: Bench, found: Found, base: Reals, mixed: Reals) -> dict[str, Any]:
+    for kind, rate in DELTA:
+        models.append(({"keys": kind, "rate": rate}, learned(kind, rate, "delta")))
+    size = 4 * models[0][1].weights.numel()
+    delta = read_out(bench, [(settings, one.predicted) for settings, one in models], trained, size)
+    kind, rate = delta.settings["keys"], delta.settings["rate"]
+    model = models[DELTA.index((kind, rate))][1]
+    adapting = [
+        ({"keys": kind, "rate": rate, "fast rate": one}, lambda tokens, one=one: model.predicted(tokens, one))
+        for one in FAST_RATES
+    ]
+    additive = learned(kind, 1.0, "additive")
     return {
-        "settings": found.settings,
-        "val": bench.perplexity(mixed),
-        "ratio": bench.ratio(mixed, base),
-        "train seconds": found.train,
-        "score seconds": found.score,
-        "slower": 1 + found.score / bench.seconds,
-        "bytes": bench.memory.tally().bytes + found.bytes,
-    }
-
-
-def static(bench: Bench) -> dict[str, Found]:
-    """The experts that do not learn from what they score, and the memory that does."""
-    delta, trained = memory(bench, "delta", DELTA_RATES, KEYS)
-    return {
-        "ridge": ridge(bench),
-        "neighbours": neighbours(bench),
         "delta memory": delta,
-        "additive memory": memory(bench, "additive", (1.0,), KEYS)[0],
-        "delta memory, fast": fast(bench, trained, delta),
+        "additive memory": read_out(bench, [({"keys": kind}, additive.predicted)], trained, size),
+        ADAPTS: read_out(bench, adapting, delta.train, size),
     }
 
 
-def fast(bench: Bench, model: Memory, still: Found) -> Found:
-    """The same memory, which goes on learning in each document."""
-    tried = [({"rate": rate}, lambda tokens, rate=rate: model.predicted(tokens, rate)) for rate in FAST_RATES]
-    return read_out(bench, tried, still.train, still.bytes - 4 * bench.vectors.numel())
+def beside(bench: Bench, experts: Mapping[str, Found]) -> dict[str, Any]:
+    """Each expert, and all that do not adapt, mixed with the memory; without caches, and with them."""
+    base = {"": bench.mixed()["val"], "cached ": bench.cached(bench.mixed())}
+    out: dict[str, Any] = {}
+    still = [one for name, one in experts.items() if name != ADAPTS]
+    for name, group in [*((name, [one]) for name, one in experts.items()), ("all that do not adapt", still)]:
+        mixed = bench.mixed(*(one.columns for one in group))
+        found = {"": mixed["val"], "cached ": bench.cached(mixed)}
+        out[name] = {
+            "settings": group[0].settings if len(group) == 1 else {},
+            "alone": bench.perplexity(np.maximum(group[0].columns["val"], 1e-12)) if len(group) == 1 else None,
+            **{f"{which}val": bench.perplexity(p) for which, p in found.items()},
+            **{f"{which}ratio": bench.ratio(p, base[which]) for which, p in found.items()},
+            "train seconds": sum(one.train for one in group),
+            "score seconds": sum(one.score for one in group),
+            "slower": 1 + sum(one.score for one in group) / bench.seconds,
+            "bytes": bench.memory.tally().bytes + sum(one.bytes for one in group),
+        }
+        if name == ADAPTS:
+            out[name] |= {"beside caches": True}
+    return out
 
 
 def fading(bench: Bench) -> dict[str, Any]:
-    """Val perplexity of the memory and of KN-5 with two windows, and with one and two learned half-lives."""
+    """The memory and KN-5 with caches of two windows, and with one and with two learned half-lives in their place."""
+    rival = {
+        name: np.concatenate([bench.rival.document_probabilities(one) for one in held])
+        for name, held in bench.held.items()
+    }
     out: dict[str, Any] = {}
-    rival = {name: np.concatenate([self_p for self_p in _probabilities(bench.rival, held)]) for name, held in bench.held.items()}
-    for name, own in (("nested", bench.alone), ("KN-5", rival)):
+    for name, own in (("nested", bench.mixed()), ("KN-5", rival)):
+        began = time.process_time()
         windows = bench.cached(own)
-        out[name] = {"windows": bench.perplexity(windows)}
+        taken = time.process_time() - began
+        out[name] = {"windows": {"val": bench.perplexity(windows), "seconds": taken}}
+        tune, val = (bench.by_document(part, own[part]) for part in ("tune", "val"))
         for count in (1, 2):
-            tune, val = (bench.by_document(part, own[part]) for part in ("tune", "val"))
             made = searched(tune, bench.held["tune"], VOCAB, count)
             began = time.process_time()
             pairs = zip(val, bench.held["val"], strict=True)
             mixed = np.concatenate([made.mixed(p, tokens, VOCAB) for p, tokens in pairs])
             seconds = time.process_time() - began
-            out[name][f"{count} fading"] = {
-                "half-lives": half_lives(made), "val": bench.perplexity(mixed),
-                "ratio": bench.ratio(mixed, windows), "score seconds": seconds,
-            }
+            out[name][f"half-lives: {count}"] = {
+                "half-lives": half_lives(made), "val": bench.perplexity(mixed), "ratio": bench.ratio(mixed, windows),
+                "score seconds": seconds, "slower": (bench.seconds + seconds) / (bench.seconds + bench.cache_seconds),
+                "bytes": bench.memory.tally().bytes + made.weights.nbytes,
+            }  # fmt: skip
     return out
+
+
+def wins(found: Sequence[tuple[Mapping[str, Any], float]]) -> bool:
+    """The rule, over (what was measured of an arm, bytes of KN-5) of every corpus and split."""
+    return bool(found) and all(
+        one["ratio"][0] <= WORTH and one["ratio"][2] < 1 and one["slower"] <= SLOWER and one["bytes"] <= most
+        for one, most in found
+    )
+
+
+def run(corpus: str, seed: int) -> dict[str, Any]:
+    began = time.process_time()
+    bench = Bench(corpus, seed)
+    base = bench.mixed()
+    experts = {"ridge": ridge(bench), "neighbours": neighbours(bench), **memories(bench)}
+    return {
+        "corpus": corpus,
+        "split": seed,
+        "tokens": {"train": sum(len(one) - 1 for one in bench.train), **{n: len(t) for n, t in bench.targets.items()}},
+        "documents": {name: len(held) for name, held in bench.held.items()},
+        "nested": {
+            "val": bench.perplexity(base["val"]), "cached val": bench.perplexity(bench.cached(base)),
+            "score seconds": bench.seconds, "bytes": bench.memory.tally().bytes,
+        },
+        "KN-5": {"bytes": bench.rival.tally().bytes},
+        "arms": beside(bench, experts),
+        "caches": fading(bench),
+        "seconds of CPU": time.process_time() - began,
+    }  # fmt: skip
+
+
+def table(lines: Sequence[dict[str, Any]]) -> None:
+    for line in lines:
+        base = line["nested"]
+        print(f"{line['corpus']} {line['split']}: nested {base['val']:.2f}, with caches {base['cached val']:.2f}")
+        for name, one in line["arms"].items():
+            alone = f"{one['alone']:9.1f}" if one["alone"] else f"{'':9}"
+            ratios = "  ".join("{:.4f} [{:.4f}, {:.4f}]".format(*one[which]) for which in ("ratio", "cached ratio"))
+            print(
+                f"  {name:24} {alone} {ratios} {one['slower']:8.1f} x {one['bytes'] / 1e6:7.1f} MB  {one['settings']}"
+            )
+        for name, group in line["caches"].items():
+            print(f"  {name:24} {group['windows']['val']:9.2f}")
+            for which, one in group.items():
+                if which != "windows":
+                    ratio = "{:.4f} [{:.4f}, {:.4f}]".format(*one["ratio"])
+                    print(f"    {which:22} {one['val']:9.2f} {ratio}  {one['half-lives']}")
+    for name, found in judged(lines).items():
+        print(f"{name:24} {'kept' if wins(found) else 'left out'}")
+
+
+def judged(lines: Sequence[dict[str, Any]]) -> dict[str, list[tuple[Mapping[str, Any], float]]]:
+    """What the rule is asked about each arm."""
+    out: dict[str, list[tuple[Mapping[str, Any], float]]] = {}
+    for line in lines:
+        for name, one in line["arms"].items():
+            own = one | {"ratio": one["cached ratio" if one.get("beside caches") else "ratio"]}
+            out.setdefault(name, []).append((own, line["KN-5"]["bytes"]))
+        for which, one in line["caches"]["nested"].items():
+            if which != "windows":
+                out.setdefault(f"caches, {which}", []).append((one, line["KN-5"]["bytes"]))
+    return out
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("corpus", choices=("stdlib", "books"), nargs="?")
+    arguments.add_argument("split", type=int, nargs="?", default=0)
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    if options.corpus:
+        key = (options.corpus, options.split)
+        line = run(*key)
+        done = [one for one in done if (one["corpus"], one["split"]) != key] + [line]
+        done.sort(key=lambda one: (one["corpus"], one["split"]))
+        RESULTS.write_text(json.dumps(done, indent=1) + "\n")
+    table(done)
+
+
+if __name__ == "__main__":
+    main()

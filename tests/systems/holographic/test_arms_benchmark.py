@@ -142,7 +142,9 @@ def test_a_memory_forgets_a_document_that_it_adapted_to(experts: ModuleType) -> 
     torch.testing.assert_close(model.predicted(again), still)
 
 
-def test_neighbours_are_sums_over_every_context_of_the_cell(experts: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_sums_over_every_context_of_the_cell(
+    experts: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     classes = np.arange(VOCAB) % 3
     classes[5] = 3
     documents = [text(300, seed) for seed in (1, 2)]
@@ -198,7 +200,9 @@ def test_caches_that_fade_sum_to_one(decay: ModuleType) -> None:
 def test_a_search_finds_the_half_life_that_a_text_was_made_with(decay: ModuleType) -> None:
     """Short-lived topics: each 40 tokens from four words of their own."""
     random = np.random.default_rng(0)
-    documents = [np.concatenate([random.integers(4 * t, 4 * t + 4, 40) for t in random.permutation(9)]) for _ in range(6)]
+    documents = [
+        np.concatenate([random.integers(4 * t, 4 * t + 4, 40) for t in random.permutation(9)]) for _ in range(6)
+    ]
     own = [np.full(len(one) - 1, 1 / VOCAB) for one in documents]
     assert decay.half_lives(decay.searched(own, documents, VOCAB, 1)) == [min(decay.HALF_LIVES)]
     still = [random.integers(0, 12, 400) for _ in range(4)]
