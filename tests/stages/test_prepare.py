@@ -30,7 +30,9 @@ TOKENIZERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: f"{each['kind']} {each.get('min_count', '')}".strip())
+@pytest.mark.parametrize(
+    "tokenizer", TOKENIZERS, ids=lambda each: f"{each['kind']} {each.get('min_count', '')}".strip()
+)
 def test_text_becomes_batches_and_batches_become_text(texts: Path, tmp_path: Path, tokenizer: dict[str, Any]) -> None:
     spec = parse_data({"tokenizer": tokenizer, "corpus": {"source": "text", "folder": str(texts)}})
     prepared = prepare(spec, tmp_path / "data")
