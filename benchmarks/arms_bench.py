@@ -114,7 +114,7 @@ class Bench:
 
 def _columns(memory: AttractorScorer, documents: Documents) -> tuple[list[Step], Reals]:
     """What AttractorScorer.fitted finds weights on."""
-    found = [memory._parts(one) for one in documents]  # pyright: ignore[reportPrivateUsage]
+    found = [memory._parts(one) for one in documents]
     rungs = zip(*(steps for steps, _ in found), strict=True)
     steps = [Step(*(np.concatenate(column) for column in zip(*rung, strict=True))) for rung in rungs]
     return steps, np.concatenate([parts for _, parts in found])
