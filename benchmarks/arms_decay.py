@@ -22,7 +22,7 @@ from bloomery.evaluate.ngram_counts import group
 Tokens = Int[np.ndarray, " n"]
 Reals = NDArray[np.float64]
 LONGEST = LONGEST_HISTORY
-HALF_LIVES = (30.0, 60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 16000.0)
+HALF_LIVES = (60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 16000.0)
 
 
 def mass_before(ids: Tokens, rate: float) -> Float[np.ndarray, " n"]:

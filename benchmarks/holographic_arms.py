@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results" / "holographic_arms.json"
 WORTH, SLOWER = 0.995, 1.5
 DIMENSION, MEMORY_TOKENS = 1024, 250_000
 """Of the associative memories, and how many tokens they learn: the last of train."""
-TEMPERATURES, PRIORS, PENALTIES = (0.05, 0.08, 0.12, 0.2, 0.6), (0.8, 1.0), (1e-5, 1e-2)
+TEMPERATURES, PRIORS, PENALTIES = (0.12, 0.2, 0.35, 0.6), (0.8, 1.0), (1e-5, 1e-2)
 DISTANCES = (0.05, 0.1, 0.2, 0.4)
 DELTA = (("bound", 1.0), ("bound", 0.1), ("bound", 0.02), ("cosines", 0.1))
 FAST_RATES = (0.05, 0.2, 1.0)
