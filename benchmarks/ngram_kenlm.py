@@ -11,6 +11,7 @@ both perplexities and the largest difference of a token's log-probability. KenLM
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.ngram_counts import Counts, Discounts, discounts_of
 
 ORDER = 5
 Documents = Sequence[NDArray[np.int64]]
@@ -42,31 +44,37 @@ def written(documents: Documents, file: Path) -> Path:
     return file
 
 
-def kenlm(programs: Path, train: Documents, held_out: Documents, order: int = ORDER) -> NDArray[np.float64]:
-    """Natural-log probability of every token of held_out after a document's first."""
+def kenlm(
+    programs: Path, train: Documents, held_out: Documents, order: int = ORDER
+) -> tuple[NDArray[np.float64], list[Discounts]]:
+    """Natural-log probability of every token of held_out after a document's first, and the discounts of each order."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run(
+        said = subprocess.run(
             [programs / "lmplz", "-o", str(order), "-S", "1G", "-T", folder, "--text", written(train, folder / "train"),
              "--arpa", folder / "arpa"],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            check=True, capture_output=True, text=True,
+        ).stderr  # fmt: skip
         with written(held_out, folder / "held_out").open() as text:
             told = subprocess.run(
                 [programs / "query", "-v", "word", folder / "arpa"],
-                stdin=text,
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
+                stdin=text, check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
     logs = [float(each.split()[2]) for line in told.splitlines() for each in line.split("\t") if "=" in each]
-    return np.array(logs) * np.log(10)
+    found = re.findall(r"D1=(\S+) D2=(\S+) D3\+=(\S+)", said)
+    return np.array(logs) * np.log(10), [(float(one), float(two), float(three)) for one, two, three in found]
 
 
-def ours(train: Documents, held_out: Documents, vocab: int, order: int = ORDER) -> NDArray[np.float64]:
+def ours(
+    train: Documents, held_out: Documents, vocab: int, order: int = ORDER, discounts: Sequence[Discounts] | None = None
+) -> tuple[NDArray[np.float64], list[Discounts]]:
+    """The same of our table, with our own discounts or with these."""
     tokens = np.concatenate([train[0][:1], *(one[1:] for one in train)])
-    table = NGram.fit([tokens], order=order, vocab=vocab, end_of_document=int(tokens[0]))
-    return np.concatenate([table.document_logprobs(one) for one in held_out])
+    counts = Counts.of([tokens], order=order, vocab=vocab, end_of_document=int(tokens[0]))
+    levels = [(level.keys, level.adjusted) for level in counts.levels]
+    own = [discounts_of(each) for each in (counts.adjusted, *(adjusted for _, adjusted in levels))]
+    table = NGram(vocab, counts.adjusted, levels, discounts=discounts or own)
+    return np.concatenate([table.document_logprobs(one) for one in held_out]), own
 
 
 def main() -> None:
@@ -77,9 +85,12 @@ def main() -> None:
 
     parts = split("books", 0)
     train, val, vocab = compact(parts["train"], parts["val"])
-    theirs, own = kenlm(programs, train, val), ours(train, val, vocab)
+    theirs, discounts = kenlm(programs, train, val)
+    own, _ = ours(train, val, vocab)
     print(f"{len(own):,} tokens, {vocab:,} ids: KenLM {np.exp(-theirs.mean()):.4f}, ours {np.exp(-own.mean()):.4f}")
-    print(f"largest difference of a token {np.abs(theirs - own).max():.2g} nats")
+    same, _ = ours(train, val, vocab, discounts=discounts)
+    print(f"largest difference of a token: {np.abs(theirs - own).max():.2g} nats")
+    print(f"with KenLM's own discounts:    {np.abs(theirs - same).max():.2g}")
 
 
 if __name__ == "__main__":
