@@ -108,6 +108,16 @@ def test_words_are_whole_and_the_unknown_falls_back_to_bytes() -> None:
     assert words.encode("zé").tolist() == list("zé".encode())
 
 
+def test_words_below_the_least_count_are_spelled() -> None:
+    texts = ["the cat the dog", " the cat sat", "dog"]  # " cat" twice, and "dog" is not " dog"
+    words = train_words(texts, 300, min_count=2)
+    assert words.words == (" cat", " the")
+    assert words.encode(" the sat").tolist() == [258, *b" sat"]
+    assert words.decode(words.encode(texts[1])) == texts[1]
+    assert train_words(texts, 300, min_count=1).digest == train_words(texts, 300).digest
+    assert train_words(texts, 258, min_count=2).words == (" cat",)
+
+
 def test_a_tokenizer_file_is_taken_as_it_is(tmp_path: Path) -> None:
     ALL["bpe"].save(tmp_path)
     (tmp_path / "bloomery_tokenizer.json").unlink()

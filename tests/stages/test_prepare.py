@@ -26,10 +26,13 @@ TOKENIZERS: list[dict[str, Any]] = [
     {"kind": "bytes"},
     {"kind": "bpe", "vocab": 300, "protect": ["digits"]},
     {"kind": "words", "vocab": 280},
+    {"kind": "words", "vocab": 1000, "min_count": 20},
 ]
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each["kind"])
+@pytest.mark.parametrize(
+    "tokenizer", TOKENIZERS, ids=lambda each: f"{each['kind']} {each.get('min_count', '')}".strip()
+)
 def test_text_becomes_batches_and_batches_become_text(texts: Path, tmp_path: Path, tokenizer: dict[str, Any]) -> None:
     spec = parse_data({"tokenizer": tokenizer, "corpus": {"source": "text", "folder": str(texts)}})
     prepared = prepare(spec, tmp_path / "data")
@@ -41,6 +44,17 @@ def test_text_becomes_batches_and_batches_become_text(texts: Path, tmp_path: Pat
             (texts / f"{n}.txt").read_text() for n in range(120) if bucket_rule()(f"{n}.txt") == "train"
         )
         assert any(line.strip() in everything for line in text.split("\n"))
+
+
+def test_a_least_count_leaves_rare_words_to_their_letters(texts: Path, tmp_path: Path) -> None:
+    """Each file's two numbers stand in four of its lines, and in few other files."""
+    corpus = {"source": "text", "folder": str(texts)}
+    spelled = {}
+    for least in (1, 20):
+        spec = parse_data({"tokenizer": {"kind": "words", "vocab": 1000, "min_count": least}, "corpus": corpus})
+        tokens = prepare(spec, tmp_path / str(least)).part("corpus").tokens
+        spelled[least] = int((tokens < 256).sum())
+    assert spelled[1] == 0 < spelled[20]
 
 
 def test_a_tokenizer_file_is_found_and_used(texts: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class TokenizerRecipe:
     kind: str
     vocab: int = 0
     protect: tuple[str, ...] = ()
+    min_count: int = 1
     file: Path | None = None
     end_of_document: str | None = None
     fit_on: str = "corpus:train"
@@ -213,7 +214,7 @@ def _tokenizer(folder: Path, sets: Mapping[str, SetRecipe], recipe: TokenizerRec
             yield document.text
 
     if recipe.kind == "words":
-        return train_words(texts(), recipe.vocab)
+        return train_words(texts(), recipe.vocab, min_count=recipe.min_count)
     return train_bpe(texts(), recipe.vocab, protect=recipe.protect)
 
 

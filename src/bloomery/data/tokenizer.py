@@ -198,13 +198,16 @@ def train_bpe(texts: Iterable[str], vocab: int, *, protect: Sequence[str] = ()) 
     return FastTokenizer(fast.to_str(), kind="bpe", vocab=vocab, end=END_OF_DOCUMENT)
 
 
-def train_words(texts: Iterable[str], vocab: int) -> WordsTokenizer:
-    """The vocab - 257 most frequent words, ties in alphabetical order. Raises DataError for a vocab below 258."""
+def train_words(texts: Iterable[str], vocab: int, *, min_count: int = 1) -> WordsTokenizer:
+    """The vocab - 257 most frequent words that the texts hold min_count times, ties in alphabetical order; all others
+    are spelled. A model of texts in which no word is spelled does not learn to spell. Raises DataError for a vocab
+    below 258."""
     _check_vocab(vocab, 258)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_WORD.findall(text))
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    kept = [word for word, count in counts.items() if count >= min_count]
+    ranked = sorted(kept, key=lambda word: (-counts[word], word))
     return WordsTokenizer(ranked[: vocab - 257], vocab)
 
 

@@ -52,6 +52,8 @@ class BpeSettings(_Frozen):
 class WordsSettings(_Frozen):
     kind: Literal["words"]
     vocab: Count = Field(ge=258)
+    min_count: Count = Field(default=1, ge=1)
+    """A word that stands less often in the text that it is trained on is spelled, in bytes, as an unknown one is."""
     fit_on: str = ""
 
 

@@ -33,6 +33,7 @@ from bloomery.stages.data_spec import (
     SetSettings,
     StdlibSettings,
     TextSettings,
+    WordsSettings,
     parse_data,
     resolve_fit_on,
 )
@@ -166,6 +167,7 @@ def prepare(
             chosen.kind,
             chosen.vocab,
             protect,
+            chosen.min_count if isinstance(chosen, WordsSettings) else 1,
             fit_on=resolve_fit_on(spec, chosen.fit_on),
             max_bytes=tokenizer_max_bytes,
         )

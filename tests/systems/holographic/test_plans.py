@@ -37,7 +37,7 @@ def test_the_large_runs_have_the_seed_s_parameters(
 ) -> None:  # fmt: skip
     """The flags of its two commands, by hand."""
     plan = resolve(load(f"holographic/{name}"))
-    assert plan.data["tokenizer"] == {"kind": "words", "vocab": "100k"}
+    assert plan.data["tokenizer"] == {"kind": "words", "vocab": "100k", "min_count": 2}
     assert (plan.data["corpus"]["source"], plan.data["corpus"]["name"]) == ("hub", "pg19")
     for stage in (plan.stage("wake").config, plan.stage("theory").config):
         assert parse_tokens(stage["tokens"]) == samples
