@@ -53,6 +53,9 @@ class Episodes(Frozen):
     """Episodes that wait for sleep. Grouping them takes time as their square."""
     sampling: Literal["reservoir", "newest"] = "reservoir"
     """reservoir: each token since the last sleep is one with the same chance."""
+    room: Tokens = Field(default=5000, ge=1)
+    """How many stay in a sleep without being asked, while prototypes are few: the seed's 5,000. Above it phi-decay forgets,
+    so that a buffer of less never forgets."""
 
 
 class Mechanisms(Frozen):
@@ -233,6 +236,7 @@ class Theory(Frozen):
     rem_cycles: int = Field(default=1, ge=0)
     recombine: Literal["prototypes", "random_matrices"] = "prototypes"
     buffer: int = Field(default=2000, ge=1)
+    room: int = Field(default=5000, ge=1)
     sampling: Literal["reservoir", "newest"] = "reservoir"
     consolidate_at: Literal["fixed", "adaptive"] = "fixed"
     """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""

@@ -181,7 +181,8 @@ class Sleeper:
     # Asleep
 
     def sleep(self, phases: Sequence[str], random: np.random.Generator, budget: int) -> Mapping[str, float]:
-        """budget: bytes of the whole memory. Returns what it did, metrics under memory/."""
+        """budget: bytes of the whole memory. random: draws nothing itself; each mechanism has a generator by its seed and
+        the mechanism's name. Returns what it did, metrics under memory/."""
         before, episodes = len(self.attractors), len(self.waiting)
         for phase in phases:
             match phase:
@@ -189,7 +190,7 @@ class Sleeper:
                     self._non_rem(random)
                 case "rem":
                     drawn, kept = dreaming.dream(
-                        self.attractors.states, self.settings.rem_cycles, random, self.forms,
+                        self.attractors.states, self.settings.rem_cycles, mechanisms.own(random, phase), self.forms,
                         at_random=self.settings.recombine == "random_matrices"
                         or self.settings.tokens_as == "random_matrices",
                     )  # fmt: skip
@@ -255,7 +256,8 @@ class Sleeper:
             priorities = priorities + GOLDEN**-2 * self._chains().to(priorities.dtype)
         stays = np.ones(len(waiting), dtype=np.bool_)
         if on.forgetting:
-            stays &= random.random(len(waiting)) < staying(priorities, room(len(self.attractors))).numpy()
+            drawn = mechanisms.own(random, "forgetting").random(len(waiting))
+            stays &= drawn < staying(priorities, room(len(self.attractors), self.settings.room)).numpy()
         if on.predictive_coding:
             stays &= mechanisms.surprising(waiting.states, self.attractors.states).numpy()
         waiting, priorities = waiting.of(np.flatnonzero(stays)), priorities[torch.from_numpy(stays)]
@@ -265,7 +267,7 @@ class Sleeper:
         ready = self._ready(waiting)
         self.offered, self.taken = self.offered + len(waiting), self.taken + int(ready.sum())
         if on.rehearsal:
-            rehearsed = self._rehearsed(len(waiting), random)
+            rehearsed = self._rehearsed(len(waiting), mechanisms.own(random, "rehearsal"))
             waiting, ready = waiting.with_more(rehearsed), np.r_[ready, np.ones(len(rehearsed), dtype=np.bool_)]
             priorities = torch.cat((priorities, self._priorities(rehearsed)))
         asleep = np.flatnonzero(ready)

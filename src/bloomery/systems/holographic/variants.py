@@ -108,7 +108,7 @@ def theory(wake: Wake) -> Theory:
         given |= {name: getattr(wake, name) for name in ("tokens_as", "max_attractors", "keep_every", "decoding")}
     shared = ("variant", "context", "noise", "timescales", "store", "consolidate_at", "mechanisms")
     given |= {name: getattr(wake, name) for name in shared}
-    return Theory(**given, buffer=wake.episodes.buffer, sampling=wake.episodes.sampling)
+    return Theory(**given, **wake.episodes.model_dump())
 
 
 def save_model(folder: Path, scorer: Scoring, name: str, tokenizer: Tokenizer) -> None:
