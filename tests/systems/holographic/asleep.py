@@ -189,8 +189,8 @@ def non_rem(
     night: Night, waiting: list[Episode], on: set[str], schemas: int, room: int,
     random: Callable[[str], np.random.Generator],
 ) -> list[Episode]:  # fmt: skip
-    """Adds to the night's prototypes; what goes on waiting. random: of each mechanism its own, drawn from as the fast one
-    does, which is no part of the law."""
+    """Adds to the night's prototypes; what goes on waiting. random: of each mechanism, drawn from as the fast one does,
+    which is no part of the law."""
     known = night.states
     in_time = sorted(range(len(waiting)), key=lambda n: waiting[n].position)
     in_chain = dict(zip(in_time, chained([waiting[n].state for n in in_time]), strict=True))

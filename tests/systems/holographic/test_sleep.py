@@ -227,7 +227,7 @@ def test_non_rem_is_its_loops_with_each_mechanism_off(off: str | None, prototype
         )
     ]  # fmt: skip
     rest = asleep.non_rem(night, episodes, set(TWELVE) - set(switched), 2, ROOM, generators(4))
-    sleeper.sleep(("non_rem",), np.random.default_rng(4), 1 << 30)
+    sleeper.sleep(("non_rem", "replay"), np.random.default_rng(4), 1 << 30)
     alike(night_of(sleeper), night)
     assert len(night.states) > prototypes
     near(sleeper.waiting.states, np.array([one.state for one in rest]).reshape(-1, size))
@@ -239,7 +239,7 @@ def test_every_mechanism_of_sleep_changes_the_night() -> None:
 
     def night(off: tuple[str, ...]) -> Any:
         sleeper = sleeper_of(8, Mechanisms(**dict.fromkeys(off, False)), 90, 6)
-        sleeper.sleep(("non_rem", "merge"), np.random.default_rng(4), 1 << 30)
+        sleeper.sleep(("non_rem", "replay", "merge"), np.random.default_rng(4), 1 << 30)
         return sleeper.attractors.states.tolist()
 
     whole = night(())
@@ -318,7 +318,7 @@ def test_rehearsal_draws_what_prototypes_predict() -> None:
 
 
 def test_what_is_switched_off_draws_nothing_of_another() -> None:
-    """Where there is room for all, forgetting does nothing: with it and without it a night is the same to the last bit."""
+    """With room for all, forgetting does nothing: a night with it and one without are the same to the last bit."""
 
     def night(room: int, **switched: bool) -> list[Any]:
         sleeper = sleeper_of(8, Mechanisms(**switched), 90, 6)
@@ -329,3 +329,15 @@ def test_what_is_switched_off_draws_nothing_of_another() -> None:
 
     assert night(5000) == night(5000, forgetting=False)
     assert night(ROOM) != night(ROOM, forgetting=False)
+
+
+def test_a_sleep_without_its_replay_stage_replays_nothing() -> None:
+    """The same night as with the mechanism switched off, and another than with the stage."""
+
+    def night(*phases: str, on: bool = True) -> Any:
+        sleeper = sleeper_of(8, Mechanisms(replay=on), 90, 6)
+        sleeper.sleep(phases, np.random.default_rng(4), 1 << 30)
+        return sleeper.attractors.states.tolist()
+
+    assert night("non_rem") == night("non_rem", "replay", on=False)
+    assert night("non_rem") != night("non_rem", "replay")

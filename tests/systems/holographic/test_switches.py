@@ -4,7 +4,6 @@ stores or predicts, so that an arm without it is compared with something else.""
 from typing import Any
 
 import numpy as np
-import pytest
 
 from bloomery.plan.load import load, resolve
 from bloomery.systems.holographic.config import PHASES, Mechanisms, TheoryRun

@@ -54,8 +54,8 @@ class Episodes(Frozen):
     sampling: Literal["reservoir", "newest"] = "reservoir"
     """reservoir: each token since the last sleep is one with the same chance."""
     room: Tokens = Field(default=5000, ge=1)
-    """How many stay in a sleep without being asked, while prototypes are few: the seed's 5,000. Above it phi-decay forgets,
-    so that a buffer of less never forgets."""
+    """How many a sleep keeps unasked while prototypes are few: the seed's 5,000. Above it phi-decay forgets, so that a
+    buffer of less never forgets."""
 
 
 class Mechanisms(Frozen):

@@ -6,7 +6,7 @@ Asleep, in the order of the phases asked for:
     before      forget episodes above `consolidation.room`; rehearse prototypes; drop what prototypes already predict
     non_rem     those that the theory consolidates (stability, or a frequent target) become prototypes; the rest wait
     rem         recombine prototypes, count the forms that come back (dreaming.py)
-    replay      chained transitions count for more in the next non-REM
+    replay      episodes in chained transitions count for more in this sleep's non-REM; those left waiting are counted
     prune       of prototypes above their share of the budget, those of least support; without it they go at the end
     merge       at most five pairs of like prototypes
 
@@ -181,13 +181,13 @@ class Sleeper:
     # Asleep
 
     def sleep(self, phases: Sequence[str], random: np.random.Generator, budget: int) -> Mapping[str, float]:
-        """budget: bytes of the whole memory. random: draws nothing itself; each mechanism has a generator by its seed and
-        the mechanism's name. Returns what it did, metrics under memory/."""
+        """budget: bytes of the whole memory. random: seeds one for each mechanism, by its name (mechanisms.own).
+        Returns what it did, metrics under memory/."""
         before, episodes = len(self.attractors), len(self.waiting)
         for phase in phases:
             match phase:
                 case "non_rem":
-                    self._non_rem(random)
+                    self._non_rem(random, replay="replay" in phases and self.settings.mechanisms.replay)
                 case "rem":
                     drawn, kept = dreaming.dream(
                         self.attractors.states, self.settings.rem_cycles, mechanisms.own(random, phase), self.forms,
@@ -249,10 +249,11 @@ class Sleeper:
             found = found + (1 - stability(episodes.states)) / GOLDEN**3
         return found
 
-    def _non_rem(self, random: np.random.Generator) -> None:
+    def _non_rem(self, random: np.random.Generator, *, replay: bool) -> None:
+        """replay: episodes in chains of like transitions count for more."""
         on, waiting = self.settings.mechanisms, self.waiting
         priorities = self._priorities(waiting)
-        if on.replay:
+        if replay:
             priorities = priorities + GOLDEN**-2 * self._chains().to(priorities.dtype)
         stays = np.ones(len(waiting), dtype=np.bool_)
         if on.forgetting:
