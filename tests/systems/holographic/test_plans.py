@@ -14,7 +14,7 @@ from bloomery.plan.load import load, resolve
 from bloomery.plan.units import parse_tokens
 from support.command import finished, process
 
-PLANS = ("a", "b", "books", "budget", "mechanisms", "quick", "theory")
+PLANS = ("a", "b", "books", "budget", "mechanisms", "quick", "sleep", "theory")
 
 
 @pytest.mark.parametrize("name", PLANS)
