@@ -33,7 +33,7 @@ from bloomery.systems.holographic.algebra import GOLDEN
 from bloomery.systems.holographic.config import Theory
 from bloomery.systems.holographic.consolidation import Episodes, consolidated, room, staying, threshold
 from bloomery.systems.holographic.contexts import CONSOLIDATE_BELOW, salience, stability, witness
-from bloomery.systems.holographic.prior import weighed
+from bloomery.systems.holographic.prior import blended, weighed
 from bloomery.systems.holographic.recall import Votes, uniform
 
 Array = NDArray[Any]
@@ -155,7 +155,10 @@ class Sleeper:
         own = self.attractors
         if self.settings.mechanisms.completion:
             states = torch.cat([mechanisms.completed(part, own.states) for part in states.split(ROWS_AT_ONCE)])
-        support = torch.from_numpy(own.support)
+        support, how = torch.from_numpy(own.support), self.settings.prior
+        if how != "nearest":
+            parts = states.split(ROWS_AT_ONCE)
+            states = torch.cat([blended(each, own.states, support, decay=how == "decayed") for each in parts])
         found = [weighed(part, own.states, support) for part in states.split(ROWS_AT_ONCE)]
         weights, which = torch.cat([one.weights for one in found]), torch.cat([one.which for one in found])
         if self.settings.mechanisms.inhibition:

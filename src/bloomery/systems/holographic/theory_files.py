@@ -1,7 +1,7 @@
 """A theory's memory on disk, `theory.npz`: all that it would go on from, the same bytes for the same history.
 
-Token matrices are not in it: the seed draws them again. Refuses what is missing, damaged, or of another shape than its
-settings say.
+Token matrices are not in it where the seed draws them again; those of a text are. Refuses what is missing, damaged, or
+of another shape than its settings say.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SHARES = ("basins", "coded", "survived")
 FIELDS: Mapping[type, tuple[str, ...]] = {
     Cells: ("keys", "states", "targets"), Satellites: ("keys", "sums"), Counted: ("keys", "tokens", "counts")
 }  # fmt: skip
+GROUNDED = ("svd", "class")
 I8, F8 = np.int64, np.float64
 
 
@@ -53,6 +54,8 @@ def save(memory: TheoryMemory, folder: Path) -> None:
         "form_counts": np.array([sleeper.forms[one] for one in sorted(sleeper.forms)], dtype=np.int64),
         **_waiting("waiting", sleeper.waiting), **_waiting("recent", memory.recent),
     }  # fmt: skip
+    if memory.settings.tokens_as in GROUNDED:
+        arrays["matrices"] = memory.matrices.numpy()
     for name, store in memory.stores().items():
         arrays |= {f"{name}_{field}": getattr(store, field) for field in FIELDS[type(store)]}
     write_arrays(folder, arrays, FILE)
@@ -69,6 +72,8 @@ def open(folder: Path) -> TheoryMemory:
         memory.position, memory.stored, memory.dropped = position, stored, dropped
         memory.unigrams, memory.tail, memory.asked = arrays["unigrams"], arrays["tail"], arrays["asked"]
         memory.memory = torch.from_numpy(arrays["memory"])
+        if memory.settings.tokens_as in GROUNDED:
+            memory.matrices = torch.from_numpy(arrays["matrices"])
         memory.calibrated = arrays["calibrated"] if len(arrays["calibrated"]) else None
         sleeper = memory.sleeper
         for name, value in zip(COUNTERS, whole(about["sleeper"], *COUNTERS), strict=True):
@@ -102,6 +107,8 @@ def _check(memory: TheoryMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
         "follower_tokens": (I8, ("f",)), "follower_shares": (F8, ("f",)), "forms": (I8, ("m", n)),
         "form_counts": (I8, ("m",)),
     }  # fmt: skip
+    if memory.settings.tokens_as in GROUNDED:
+        wanted["matrices"] = (F8, (memory.vocab, n))
     for name in ("waiting", "recent"):
         wanted |= {f"{name}_{each}": (F8, (name, n)) for each in ("states", "signatures")}
         wanted |= {f"{name}_{each}": (I8, (name,)) for each in ("targets", "positions")}

@@ -62,7 +62,7 @@ def measures(memory: TheoryMemory) -> Mapping[str, float]:
         found["prototype_stability"] = float(context_of.stability(own.states).mean())
     if len(memory.recent) > 1:
         found |= _of_contexts(memory)
-    if len(memory.tail) >= 2 * PROBE and memory.settings.tokens_as == "own":
+    if len(memory.tail) >= 2 * PROBE and memory.settings.tokens_as != "random_matrices":
         found |= _of_order(memory)
     return {f"memory/{name}": value for name, value in found.items()}
 
