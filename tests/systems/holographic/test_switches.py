@@ -36,7 +36,7 @@ def planned() -> TheoryRun:
     return config.model_copy(update={"tokens": config.tokens // SMALLER, "episodes": episodes, "sleep": sleep})
 
 
-def woken(config: TheoryRun, phases: tuple[str, ...] = PHASES, **switched: bool) -> dict[str, Any]:
+def woken(config: TheoryRun, **switched: bool) -> dict[str, Any]:
     """What is stored, and what is predicted of other text."""
     config = config.model_copy(update={"mechanisms": Mechanisms(**switched)})
     memory = TheoryMemory(theory(config), VOCAB, END, 0)
@@ -45,7 +45,7 @@ def woken(config: TheoryRun, phases: tuple[str, ...] = PHASES, **switched: bool)
     every = config.sleep.every
     for start in range(0, len(tokens), every):
         memory.read(tokens[start : start + every], np.array([], dtype=np.int64))
-        memory.sleep(phases, np.random.default_rng((0, start + every)))
+        memory.sleep(PHASES, np.random.default_rng((0, start + every)))
     predicted = memory.scorer().document_logprobs(np.r_[END, text(200, 2)])
     own = memory.sleeper.attractors
     return {"states": own.states.tolist(), "support": own.support.tolist(), "predicted": predicted}

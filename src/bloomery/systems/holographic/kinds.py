@@ -41,7 +41,8 @@ MEMORY = (
     "prototype_stability", "retrieval_seen", "stability", "consolidation_ratio", "witness_stability", "enstrophy",
     "context_norm_drift", "superposed_one", "superposed_two", "order_swapped", "order_permuted", "order_unrelated",
     "edit_middle", "edit_middle_beyond_phase", "edit_last", "weight_unigram", "weight_cells", "weight_satellites",
-    "weight_dictionary", "weight_prior", "weight_working", "entries", "day_bytes",
+    "weight_dictionary", "weight_prior", "weight_working", "entries", "day_bytes", "structure_pairs", "structure_alike",
+    "structure_shared", "structure_random", "structure_permuted", "grammar_match", "grammar_words", "grammar_chance",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def save(memory: TheoryMemory, folder: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
         "unigrams": memory.unigrams, "memory": memory.memory.numpy(), "asked": memory.asked, "tail": memory.tail,
+        "heard": memory.heard,
         "calibrated": np.zeros(0) if memory.calibrated is None else memory.calibrated,
         "prototypes": own.states.numpy(), "signatures": own.signatures.numpy(),
         "support": own.support, "radius": own.radius,
@@ -71,6 +72,7 @@ def open(folder: Path) -> TheoryMemory:
         _check(memory, arrays)
         memory.position, memory.stored, memory.dropped = position, stored, dropped
         memory.unigrams, memory.tail, memory.asked = arrays["unigrams"], arrays["tail"], arrays["asked"]
+        memory.heard = arrays["heard"]
         memory.memory = torch.from_numpy(arrays["memory"])
         if memory.settings.tokens_as in GROUNDED:
             memory.matrices = torch.from_numpy(arrays["matrices"])
@@ -102,6 +104,7 @@ def _check(memory: TheoryMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
     n, parts = len(memory.memory), 1 + len(memory.names)
     wanted: dict[str, Any] = {
         "unigrams": (I8, (memory.vocab,)), "memory": (F8, (n,)), "asked": (F8, ("a", parts)), "tail": (I8, ("t",)),
+        "heard": (I8, ("h",)),
         "calibrated": (F8, ("c",)), "prototypes": (F8, ("p", n)), "signatures": (F8, ("p", n)),
         "support": (F8, ("p",)), "radius": (F8, ("p",)), "follower_counts": (I8, ("p",)),
         "follower_tokens": (I8, ("f",)), "follower_shares": (F8, ("f",)), "forms": (I8, ("m", n)),
@@ -123,7 +126,7 @@ def _check(memory: TheoryMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
     if (arrays["follower_counts"] < 1).any() or arrays["follower_counts"].sum() != len(arrays["follower_tokens"]):
         raise ValueError("'follower_counts' do not add up")
     for name in wanted:
-        if name.endswith(("tokens", "targets")) or name == "tail":
+        if name.endswith(("tokens", "targets")) or name in ("tail", "heard"):
             within(name, arrays[name], memory.vocab)
         elif name.endswith("keys") and (arrays[name][1:] < arrays[name][:-1]).any():
             raise ValueError(f"'{name}' are not sorted")

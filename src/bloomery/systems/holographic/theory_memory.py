@@ -30,7 +30,7 @@ from torch import Tensor
 from bloomery.errors import DataError
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import contexts as context_of
-from bloomery.systems.holographic import mechanisms, probing, recall, superposition, tokens
+from bloomery.systems.holographic import mechanisms, probing, recall, structure, superposition, tokens
 from bloomery.systems.holographic.algebra import GOLDEN, frobenius, grace
 from bloomery.systems.holographic.budget import REAL, SATELLITES, numbers_of
 from bloomery.systems.holographic.chains import commutator_sums, window
@@ -67,7 +67,7 @@ class TheoryMemory:
         self.sleeper = Sleeper(settings, vocab, numbers, seed)
         self.unigrams = np.zeros(vocab, dtype=np.int64)
         self.position = self.stored = self.dropped = 0
-        self.tail = np.zeros(0, dtype=np.int64)
+        self.tail = self.heard = np.zeros(0, dtype=np.int64)
         self.recent = Waiting.none(numbers)
         self.names = ("cells", "prior") if not prod else ("satellites", "dictionary", "prior")
         if settings.mechanisms.working_memory:
@@ -175,6 +175,7 @@ class TheoryMemory:
         if read:
             states, signatures = torch.cat([one[0] for one in read]), torch.cat([one[1] for one in read])
             self._learn(states, signatures, np.concatenate([one[2] for one in read]), tokens)
+            self.heard = np.concatenate((self.heard, tokens))[-structure.HEARD :]
 
     def _ask(
         self, states: Tensor, keys: recall.Keys, history: Int[np.ndarray, " t"], first: int, position: int
