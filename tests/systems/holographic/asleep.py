@@ -6,6 +6,7 @@ but the basis matrices, which test_algebra.py holds against the definition.
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -92,9 +93,9 @@ def predicted(a: Vector, known: list[Vector]) -> bool:  # 4
     return bool(known) and norm(plus(a, known[nearest(a, known)], -1)) < G**-3
 
 
-def stays(priorities: list[float], prototypes: int) -> list[float]:  # 5
+def stays(priorities: list[float], prototypes: int, room: int = 5000) -> list[float]:  # 5
     """The chance of each."""
-    ratio = len(priorities) / max(5000, G**2 * (prototypes + 100) * 10)
+    ratio = len(priorities) / (max(5000, G**2 * (prototypes + 100) * 10) * room / 5000)
     k = math.log(ratio) / math.log(G)
     return [1.0 if ratio <= 1 else G ** (-k * (1 - min(1.0, max(0.0, p)))) for p in priorities]
 
@@ -185,17 +186,19 @@ def threshold(prototypes: int, schemas: int) -> float:
 
 
 def non_rem(
-    night: Night, waiting: list[Episode], on: set[str], schemas: int, random: np.random.Generator
-) -> list[Episode]:
-    """Adds to the night's prototypes; what goes on waiting. Draws as the fast one does, which is no part of the law."""
+    night: Night, waiting: list[Episode], on: set[str], schemas: int, room: int,
+    random: Callable[[str], np.random.Generator],
+) -> list[Episode]:  # fmt: skip
+    """Adds to the night's prototypes; what goes on waiting. random: of each mechanism, drawn from as the fast one does,
+    which is no part of the law."""
     known = night.states
     in_time = sorted(range(len(waiting)), key=lambda n: waiting[n].position)
     in_chain = dict(zip(in_time, chained([waiting[n].state for n in in_time]), strict=True))
     for n, one in enumerate(waiting):
         one.priority = priority(one.state, known, on) + (G**-2 if "replay" in on and in_chain[n] else 0.0)
     if "forgetting" in on:
-        drawn = random.random(len(waiting))
-        chances = stays([one.priority for one in waiting], len(known))
+        drawn = random("forgetting").random(len(waiting))
+        chances = stays([one.priority for one in waiting], len(known), room)
         waiting = [one for one, chance, number in zip(waiting, chances, drawn, strict=True) if number < chance]
     if "predictive_coding" in on:
         waiting = [one for one in waiting if not predicted(one.state, known)]
@@ -206,11 +209,12 @@ def non_rem(
     rest = [one for one, now in zip(waiting, ready, strict=True) if not now]
     asleep = [one for one, now in zip(waiting, ready, strict=True) if now]
     if "rehearsal" in on and (count := min(len(known), len(waiting) // 10)):
-        which = sorted(random.choice(len(known), count, replace=False).tolist())
-        noise = random.standard_normal((count, len(known[0])))
+        draw = random("rehearsal")
+        which = sorted(draw.choice(len(known), count, replace=False).tolist())
+        noise = draw.standard_normal((count, len(known[0])))
         for row, k in zip(noise.tolist(), which, strict=True):
             tokens = sorted(night.followers[k])
-            target = int(random.choice(tokens, p=[night.followers[k][token] for token in tokens]))
+            target = int(draw.choice(tokens, p=[night.followers[k][token] for token in tokens]))
             size = G**-3 * math.sqrt(sum(x * x for x in known[k])) / math.sqrt(len(known[k]))
             state = plus(known[k], row, size)
             asleep.append(Episode(state, night.signatures[k], target, -1, priority(state, known, on)))

@@ -39,6 +39,7 @@ def test_forgetting_spares_what_matters_and_begins_where_room_ends() -> None:
     assert consolidation.staying(priorities, 2.0).tolist() == pytest.approx([0.5, math.sqrt(0.5), 1, 1])
     assert consolidation.room(0) == 5000
     assert consolidation.room(900) == pytest.approx(10_000 * (3 + math.sqrt(5)) / 2)
+    assert (consolidation.room(0, 50), consolidation.room(900, 50)) == pytest.approx((50, 50 * (3 + math.sqrt(5))))
 
 
 def test_the_threshold_falls_with_schemas_and_is_held() -> None:

@@ -116,6 +116,33 @@ def test_grace_on_the_way_is_the_loop(size: int, every: int) -> None:
 
 
 @SIZES
+@pytest.mark.parametrize(("length", "every"), [(1, 1), (4, 1), (4, 2), (5, 3), (20, 2)])
+def test_grace_within_windows_is_the_loop(size: int, length: int, every: int) -> None:
+    text = draw(11, size)
+    found = contexts.graced_window(text, length, every)
+    for at in range(11):
+        state = algebra.identity(text)
+        for step, place in enumerate(range(at - length + 1, at + 1)):
+            state = algebra.product(state, text[place]) if place >= 0 else state
+            state = algebra.grace(state) if step % every == every - 1 else state
+        near(found[at], algebra.normalised(state), 1e-10)
+
+
+def test_turned_tokens_are_rotations_by_their_angles() -> None:
+    planes = draw(20, 6)
+    matrices = 2 * algebra.to_matrix(tokens.turned(planes))  # of norm 2 each, as rotations of four dimensions are
+    near(matrices @ matrices.mT, torch.eye(4, dtype=torch.float64).expand(20, 4, 4), 1e-10)
+    near(torch.linalg.det(matrices), torch.ones(20, dtype=torch.float64), 1e-10)
+    angle = 0.7
+    one = 2 * algebra.to_matrix(tokens.turned(torch.tensor([[angle, 0, 0, 0, 0, 0]], dtype=torch.float64)))[0]
+    wanted = torch.eye(4, dtype=torch.float64)
+    wanted[:2, :2] = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
+    )
+    near(one, wanted, 1e-12)
+
+
+@SIZES
 def test_scalars_by_hand(size: int) -> None:
     states = draw(30, size)
     whole = algebra.whole(states) if size == 8 else states

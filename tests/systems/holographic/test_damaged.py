@@ -20,7 +20,7 @@ from bloomery.systems.holographic.theory_memory import TheoryMemory
 from systems.holographic.remembering import END, VOCAB, stream, text
 
 Open = Callable[[Path], Any]
-FREE = ("starts", "schemas", "tail", "asked")
+FREE = ("starts", "schemas", "tail", "heard", "asked")
 """Arrays of a length that nothing else tells."""
 
 

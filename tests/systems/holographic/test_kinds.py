@@ -39,7 +39,11 @@ CONFIG = {
 OF_THEORY = {"context": 16, "episodes": {"buffer": 80}}
 ATTRACTOR = {"variant": "attractor", "store": {"bytes": "8 MiB"}, "prototypes": [4]}
 THEORIES: tuple[dict[str, Any], ...] = ({"variant": "v4"}, {"variant": "prod"}, {"variant": "exact_context"})
-VARIANTS = (*THEORIES, {"tokens_as": "random_matrices"}, ATTRACTOR)
+GROUNDED: tuple[dict[str, Any], ...] = (
+    {"variant": "prod", "tokens_as": "svd", "prior": "decayed"},
+    {"variant": "v4", "tokens_as": "class", "prior": "factorised", "grace_every": 2},
+)
+VARIANTS = (*THEORIES, *GROUNDED, {"tokens_as": "random_matrices"}, ATTRACTOR)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def test_it_predicts_a_distribution_and_says_the_same_in_three_ways(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [*THEORIES, ATTRACTOR], ids=str)
+@pytest.mark.parametrize("changes", [*THEORIES, *GROUNDED, ATTRACTOR], ids=str)
 def test_stopped_anywhere_and_begun_again_it_ends_with_the_same_bytes(
     changes: dict[str, Any], data: Prepared, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from bloomery.plan.load import load, resolve
 from bloomery.plan.units import parse_tokens
 from support.command import finished, process
 
-PLANS = ("a", "b", "books", "budget", "mechanisms", "quick", "theory")
+PLANS = ("a", "b", "books", "budget", "mechanisms", "quick", "sleep", "theory")
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -50,13 +50,14 @@ def test_the_large_runs_have_the_seed_s_parameters(
     assert parse_tokens(theory["episodes"]["buffer"]) == buffer
 
 
-def test_they_are_priced_in_hours_and_b_costs_five_times_a() -> None:
+def test_they_are_priced_in_hours_and_b_costs_more_than_its_tokens() -> None:
+    """Five times the tokens, in windows twice as long."""
     a, b = (price_plan(load(f"holographic/{name}"), catalogue, find_device("cpu")) for name in "ab")
     hours = [
         sum(line.price.amounts.seconds for line in plan.lines if line.who == "candidate") / 3600 for plan in (a, b)
     ]
-    assert 0.5 < hours[0] < 48
-    assert hours[1] == pytest.approx(5 * hours[0])
+    assert 12 < hours[0] < 48
+    assert 5 * hours[0] < hours[1] < 240
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bloomery.systems.holographic import dreaming, mechanisms
-from bloomery.systems.holographic.config import Mechanisms, Theory
+from bloomery.systems.holographic.config import PHASES, Mechanisms, Theory
 from bloomery.systems.holographic.sleeping import Attractors, Sleeper, Waiting
 from systems.holographic import asleep
 from systems.holographic.asleep import Episode, G, Night
@@ -19,6 +20,8 @@ from systems.holographic.asleep import Episode, G, Night
 SIZES = pytest.mark.parametrize("size", [8, 16])
 TWELVE = tuple(Mechanisms.model_fields)
 VOCAB = 7
+ROOM = 60
+"""Of 90 episodes that wait, so that some are forgotten."""
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -165,7 +168,8 @@ def test_rem_recombines_settles_and_counts(size: int) -> None:
 
 
 def sleeper_of(size: int, on: Mechanisms, episodes: int, prototypes: int) -> Sleeper:
-    sleeper = Sleeper(Theory(variant="v4" if size == 8 else "prod", mechanisms=on, buffer=episodes), VOCAB, size, 0)
+    settings = Theory(variant="v4" if size == 8 else "prod", mechanisms=on, buffer=episodes, room=ROOM)
+    sleeper = Sleeper(settings, VOCAB, size, 0)
     random = np.random.default_rng(3)
     order = random.permutation(episodes)
     sleeper.waiting = Waiting(
@@ -182,6 +186,11 @@ def sleeper_of(size: int, on: Mechanisms, episodes: int, prototypes: int) -> Sle
     )  # fmt: skip
     sleeper.forms = Counter({(1,): 3, (2,): 1, (3,): 9})
     return sleeper
+
+
+def generators(seed: int) -> Callable[[str], np.random.Generator]:
+    """Of a mechanism by its name: children of the seed by the name's letters."""
+    return lambda name: np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(map(ord, name))))
 
 
 def night_of(sleeper: Sleeper) -> Night:
@@ -217,8 +226,8 @@ def test_non_rem_is_its_loops_with_each_mechanism_off(off: str | None, prototype
             strict=True,
         )
     ]  # fmt: skip
-    rest = asleep.non_rem(night, episodes, set(TWELVE) - set(switched), 2, np.random.default_rng(4))
-    sleeper.sleep(("non_rem",), np.random.default_rng(4), 1 << 30)
+    rest = asleep.non_rem(night, episodes, set(TWELVE) - set(switched), 2, ROOM, generators(4))
+    sleeper.sleep(("non_rem", "replay"), np.random.default_rng(4), 1 << 30)
     alike(night_of(sleeper), night)
     assert len(night.states) > prototypes
     near(sleeper.waiting.states, np.array([one.state for one in rest]).reshape(-1, size))
@@ -230,11 +239,12 @@ def test_every_mechanism_of_sleep_changes_the_night() -> None:
 
     def night(off: tuple[str, ...]) -> Any:
         sleeper = sleeper_of(8, Mechanisms(**dict.fromkeys(off, False)), 90, 6)
-        sleeper.sleep(("non_rem", "merge"), np.random.default_rng(4), 1 << 30)
+        sleeper.sleep(("non_rem", "replay", "merge"), np.random.default_rng(4), 1 << 30)
         return sleeper.attractors.states.tolist()
 
     whole = night(())
-    for one in ("salience", "novelty", "delta_coding", "predictive_coding", "merging", "rehearsal", "replay"):
+    awake = {"reconsolidation", "working_memory", "completion", "inhibition"}
+    for one in set(TWELVE) - awake:
         assert night((one,)) != whole, one
 
 
@@ -305,3 +315,29 @@ def test_rehearsal_draws_what_prototypes_predict() -> None:
     assert math.sqrt(np.mean(np.square(away))) == pytest.approx(G**-3, rel=0.02)
     for token, share in zip(*own.followers[0], strict=True):
         assert targets[int(token)] / 2000 == pytest.approx(share, abs=0.04)
+
+
+def test_what_is_switched_off_draws_nothing_of_another() -> None:
+    """With room for all, forgetting does nothing: a night with it and one without are the same to the last bit."""
+
+    def night(room: int, **switched: bool) -> list[Any]:
+        sleeper = sleeper_of(8, Mechanisms(**switched), 90, 6)
+        sleeper.settings = sleeper.settings.model_copy(update={"room": room})
+        sleeper.sleep(PHASES, np.random.default_rng(4), 1 << 30)
+        own = sleeper.attractors
+        return [own.states.tolist(), [one.tolist() for one, _ in own.followers], sorted(sleeper.forms.items())]
+
+    assert night(5000) == night(5000, forgetting=False)
+    assert night(ROOM) != night(ROOM, forgetting=False)
+
+
+def test_a_sleep_without_its_replay_stage_replays_nothing() -> None:
+    """The same night as with the mechanism switched off, and another than with the stage."""
+
+    def night(*phases: str, on: bool = True) -> Any:
+        sleeper = sleeper_of(8, Mechanisms(replay=on), 90, 6)
+        sleeper.sleep(phases, np.random.default_rng(4), 1 << 30)
+        return sleeper.attractors.states.tolist()
+
+    assert night("non_rem") == night("non_rem", "replay", on=False)
+    assert night("non_rem") != night("non_rem", "replay")

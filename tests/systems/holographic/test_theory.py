@@ -102,6 +102,24 @@ def test_decay_is_the_update_one_by_one() -> None:
     near(prior.decayed(states, attractors, 0.01), wanted, 1e-9)
 
 
+@pytest.mark.parametrize("decay", [False, True])
+def test_the_blend_moves_what_is_not_confident_and_nothing_else(decay: bool) -> None:
+    states, known, support = draw(40, 8), draw(12, 8, seed=1), torch.arange(1.0, 13).double()
+    found = prior.blended(states, known, support, decay=decay)
+    told = (prior.decayed if decay else prior.factorised)(known, known, prior.RIDGE)
+    sure = 0
+    for state, mixed in zip(states, found, strict=True):
+        near_ = prior.weighed(state[None], known, support)
+        margin = float(near_.confidence)
+        if margin >= GOLDEN**-2:
+            assert torch.equal(mixed, state)
+            sure += 1
+            continue
+        local = sum(float(w) * known[int(k)] for w, k in zip(near_.weights[0], near_.which[0], strict=True))
+        near(mixed, margin * local + (1 - margin) * told @ prior.features(state[None])[0], 1e-9)
+    assert 0 < sure < 40
+
+
 def test_decoding_is_the_formula() -> None:
     attractor, embeddings = 0.2 * draw(8), draw(15, 8, seed=1)
     overlap = [float(attractor @ one) for one in embeddings]

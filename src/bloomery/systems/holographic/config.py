@@ -53,6 +53,9 @@ class Episodes(Frozen):
     """Episodes that wait for sleep. Grouping them takes time as their square."""
     sampling: Literal["reservoir", "newest"] = "reservoir"
     """reservoir: each token since the last sleep is one with the same chance."""
+    room: Tokens = Field(default=5000, ge=1)
+    """How many a sleep keeps unasked while prototypes are few: the seed's 5,000. Above it phi-decay forgets, so that a
+    buffer of less never forgets."""
 
 
 class Mechanisms(Frozen):
@@ -181,13 +184,25 @@ class Consolidate(Wake):
 
 
 Decoding = Literal["mixture", "vorticity", "similarity"]
+TokensAs = Literal["own", "so4", "svd", "class", "random_matrices"]
+Prior = Literal["nearest", "factorised", "decayed"]
+
+
+OF_MULTIVECTORS = ("tokens_as", "prior", "grace_every")
 
 
 class TheoryRun(Wake):
     """holographic/theory."""
 
     variant: Literal["v4", "prod", "exact_context"] = "v4"
-    tokens_as: Literal["own", "random_matrices"] = "own"
+    tokens_as: TokensAs = "own"
+    """own: v4's, or prod's uniform rotations (so4). svd, class: of what stands beside a token in the text that is read.
+    random_matrices: the control of both."""
+    prior: Prior = "nearest"
+    """factorised: where the margin of the nearest prototypes is below golden^-2, a linear map of the context's scalars
+    has a say in where prototypes are looked for; decayed: the same as the theory weighs its samples."""
+    grace_every: int | None = Field(default=None, ge=1)
+    """Tokens of a window after each of which Grace acts; null: once, at the end."""
     timescales: Timescales = (1, 2, 3)
     max_attractors: int = Field(default=500_000, ge=1)
     keep_every: int = Field(default=3, ge=1)
@@ -205,6 +220,12 @@ class TheoryRun(Wake):
     def _decodes(self) -> TheoryRun:
         if self.variant == "exact_context" and self.decoding != "mixture":
             raise ValueError("decoding is of v4 and prod: exact_context has no multivectors")
+        fields = type(self).model_fields
+        meant = [name for name in OF_MULTIVECTORS if getattr(self, name) != fields[name].default]
+        if self.variant == "exact_context" and meant:
+            raise ValueError(f"{', '.join(meant)}: of v4 and prod; exact_context has no multivectors; leave it out")
+        if self.variant == "v4" and self.tokens_as == "so4":
+            raise ValueError("tokens_as: so4 is of prod: v4's multivectors are even, and rotations are not")
         return self
 
     @model_validator(mode="after")
@@ -221,8 +242,10 @@ class Theory(Frozen):
     """Tokens of a window, --context-size."""
     noise: float = Field(default=0.3, gt=0)
     """--noise-std."""
-    tokens_as: Literal["own", "random_matrices"] = "own"
+    tokens_as: TokensAs = "own"
     """random_matrices: every context is drawn anew, and REM recombines random ones: the control of what is claimed."""
+    prior: Prior = "nearest"
+    grace_every: int | None = Field(default=None, ge=1)
     timescales: Timescales = (1, 2, 3)
     """Of exact_context: the lengths of the histories that it looks up."""
     store: Store = Store()
@@ -233,6 +256,7 @@ class Theory(Frozen):
     rem_cycles: int = Field(default=1, ge=0)
     recombine: Literal["prototypes", "random_matrices"] = "prototypes"
     buffer: int = Field(default=2000, ge=1)
+    room: int = Field(default=5000, ge=1)
     sampling: Literal["reservoir", "newest"] = "reservoir"
     consolidate_at: Literal["fixed", "adaptive"] = "fixed"
     """fixed: stability below golden^-2. adaptive: below the median of the episodes that wait."""

@@ -2,8 +2,8 @@
 
     novelty      1 - the largest cosine to a prototype; 1 where there is none
     priority     salience / golden + novelty / golden^2 + error / golden^3
-    room         max(5000, 10 golden^2 (prototypes + 100)) episodes; above it, P(stay) = golden^(-k (1 - priority)) with
-                 k = log_golden(episodes / room)
+    room         max(5000, 10 golden^2 (prototypes + 100)) episodes, or that in proportion to another number than 5000;
+                 above it, P(stay) = golden^(-k (1 - priority)) with k = log_golden(episodes / room)
     threshold    golden^-2 - golden^-3 (schemas / (prototypes + 1) - golden), held between golden^-3 and 1 - golden^-3
     non-REM      leaders by falling priority: an episode joins the leader it is likest, if (1 - s) cos(contexts) +
                  s cos(signatures) reaches the threshold, s the mean stability; else it leads. Groups of three and more
@@ -26,6 +26,8 @@ from bloomery.systems.holographic.contexts import salience, similarity, stabilit
 from bloomery.systems.holographic.prior import Prototypes
 
 LEAST_GROUP = 3
+ROOM = 5000
+"""Of the seed."""
 
 
 class Episodes(NamedTuple):
@@ -49,9 +51,9 @@ def priority(
     return salience(states) / GOLDEN + novelty(states, prototypes) / GOLDEN**2 + errors / GOLDEN**3
 
 
-def room(prototypes: int) -> float:
-    """How many episodes stay without being asked."""
-    return max(5000.0, GOLDEN**2 * (prototypes + 100) * 10)
+def room(prototypes: int, least: int = ROOM) -> float:
+    """How many episodes stay without being asked. least: while there are few prototypes."""
+    return least / ROOM * max(ROOM, GOLDEN**2 * (prototypes + 100) * 10)
 
 
 def staying(priorities: Float[Tensor, " b"], allowed: float) -> Float[Tensor, " b"]:

@@ -9,6 +9,7 @@
 
 `graced` applies Grace on the way, every few tokens: that is no product of multivectors any more, as Grace is no
 homomorphism, but still linear in the state, S_t = D R(F_t) S_(t-1), and so a scan of matrices on coefficients.
+`graced_window` does it within a window, one token after the other, all positions at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bloomery.systems.holographic.algebra import GOLDEN, grace, grace_scale, grade, identity, normalised, right
+from bloomery.systems.holographic.algebra import (
+    GOLDEN,
+    grace,
+    grace_scale,
+    grade,
+    identity,
+    normalised,
+    product,
+    right,
+)
 from bloomery.systems.holographic.chains import commutator_sums, window
 
 CONSOLIDATE_BELOW = GOLDEN**-2
@@ -42,6 +52,22 @@ def graced(tokens: Float[Tensor, "... t n"], every: int) -> Float[Tensor, "... t
         found = joined / joined.abs().amax((-1, -2), keepdim=True)
         reach *= 2
     return normalised((found @ identity(tokens)[:, None])[..., 0])
+
+
+def graced_window(tokens: Float[Tensor, "... t n"], length: int, every: int) -> Float[Tensor, "... t n"]:
+    """The product of the last `length` tokens at each position, with Grace after each `every` of them; of norm 1. A
+    window that reaches beyond the text's beginning has identities there, which Grace leaves alone. A round a token."""
+    assert every >= 1
+    single, places = normalised(tokens), tokens.shape[-2]
+    found = identity(tokens).expand_as(tokens).clone()
+    for step in range(length):
+        shift = length - 1 - step
+        if shift < places:
+            moved = found[..., shift:, :].clone()
+            found[..., shift:, :] = normalised(product(moved, single[..., : places - shift, :]))
+        if step % every == every - 1:
+            found = normalised(grace(found))
+    return found
 
 
 def witness(state: Float[Tensor, "... n"]) -> Float[Tensor, "... 2"]:

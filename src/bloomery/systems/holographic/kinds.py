@@ -22,6 +22,7 @@ from bloomery.errors import DataError
 from bloomery.measure import Emitted, Group, Tally
 from bloomery.plan.schema import Frozen
 from bloomery.stages import training
+from bloomery.systems.holographic import prices
 from bloomery.systems.holographic.config import Consolidate as ConsolidateSettings
 from bloomery.systems.holographic.config import TheoryRun, Wake
 
@@ -32,9 +33,6 @@ LAYERS, HEADS, RATIO = 4, 4, 128
 """Of the control's template, whose width is solved for; RATIO: the width that it bends from."""
 LONGEST, ROWS = 512, 8
 """Of the control: tokens of a sequence at most, and sequences of a step."""
-TOKENS_PER_SECOND = {"attractor": 20_000, "v4": 20_000, "prod": 10_000, "exact_context": 20_000}
-"""Of one core, sleeps and looks included: what a run is priced by. Rounded down from short runs (docs/results, books
-and a); of exact_context a guess. A memory that has grown is slower."""
 HIGHER: tuple[str, ...] = ("retrieval_seen", "compression", "basin_discrimination")
 LOWER: tuple[str, ...] = ("store_bytes", "forgotten_share", "context_norm_drift")
 MEMORY = (
@@ -43,7 +41,8 @@ MEMORY = (
     "prototype_stability", "retrieval_seen", "stability", "consolidation_ratio", "witness_stability", "enstrophy",
     "context_norm_drift", "superposed_one", "superposed_two", "order_swapped", "order_permuted", "order_unrelated",
     "edit_middle", "edit_middle_beyond_phase", "edit_last", "weight_unigram", "weight_cells", "weight_satellites",
-    "weight_dictionary", "weight_prior", "weight_working", "entries", "day_bytes",
+    "weight_dictionary", "weight_prior", "weight_working", "entries", "day_bytes", "structure_pairs", "structure_alike",
+    "structure_shared", "structure_random", "structure_permuted", "grammar_match", "grammar_words", "grammar_chance",
 )  # fmt: skip
 
 
@@ -89,7 +88,7 @@ class _Waking(ABC):
         assert isinstance(config, ConsolidateSettings | TheoryRun)
         held = float(config.store.bytes)
         return Cost(
-            tokens=config.tokens, seconds=config.tokens / TOKENS_PER_SECOND[config.variant], weight_bytes=held,
+            tokens=config.tokens, seconds=prices.waking(config, config.variant, vocab), weight_bytes=held,
             activation_bytes=held, disk_bytes=3 * held, tally=_of_bytes(config.store.bytes),
         )  # fmt: skip
 
@@ -212,7 +211,8 @@ class Calibrate:
         return "weights are found at once: there is nothing to go on from"
 
     def cost(self, config: BaseModel, *, system: str, vocab: int, model: Mapping[str, Any] | None = None) -> Cost:
-        return Cost()
+        assert isinstance(config, CalibrateSettings)
+        return Cost(tokens=prices.weighed_tokens(config.documents), seconds=prices.weighing(config.documents))
 
     def twin(
         self, config: BaseModel, *, system: str, vocab: int, match: str, tolerance: float

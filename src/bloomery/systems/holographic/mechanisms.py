@@ -32,6 +32,14 @@ COMPLETION_STEPS = 5
 ROWS_AT_ONCE = 512
 
 
+def own(random: np.random.Generator, name: str) -> np.random.Generator:
+    """A generator of a mechanism's own, by what `random` was seeded with and the name: what one draws, or that it is
+    switched off and draws nothing, changes no draw of another. Does not draw from `random`."""
+    seeds = random.bit_generator.seed_seq
+    assert isinstance(seeds, np.random.SeedSequence)
+    return np.random.default_rng(np.random.SeedSequence(seeds.entropy, spawn_key=(*seeds.spawn_key, *name.encode())))
+
+
 def nearest(
     states: Float[Tensor, "b n"], prototypes: Float[Tensor, "p n"]
 ) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:

@@ -4,7 +4,8 @@ superposed      the K nearest prototypes in the plane of witnesses, weighted gol
 confidence      (d2 - d1) / d2 of the nearest two; 0 where there is no second
 factorised      attractors as a linear map of W = (c0, c15, enstrophy, stability): A = B (C + ridge 1)^-1 W with
                 C = sum W W^T, B = sum A W^T. The theory decays the sums by golden^-1 a sample, which remembers
-                about one: `decayed` is that, for comparison
+                about one: `decayed` is that, for comparison. The theory blends the two where it is not confident and
+                lets the nearest predict all the same; `blended` looks for the nearest of the blend
 decoding        minmax(<A, E>) - w (golden^-1 |enstrophy difference| / max + golden^-2 |witness difference| / max)
                 with w = max(golden^-2, min(1, 10 enstrophy(A))) / golden: scores to take the largest of, no
                 distribution, and so without a perplexity
@@ -22,6 +23,7 @@ from bloomery.systems.holographic.algebra import GOLDEN
 from bloomery.systems.holographic.contexts import enstrophy, stability, witness
 
 NEAREST = 8
+RIDGE = 1e-3
 
 
 class Prototypes(NamedTuple):
@@ -85,6 +87,19 @@ def decayed(states: Float[Tensor, "b n"], attractors: Float[Tensor, "b n"], ridg
     w = features(states) * weights
     gram = w.mT @ w + ridge * torch.eye(4, dtype=w.dtype, device=w.device)
     return torch.linalg.solve(gram, w.mT @ (attractors * weights)).mT
+
+
+def blended(
+    states: Float[Tensor, "b n"], prototypes: Float[Tensor, "p n"], support: Float[Tensor, " p"], *, decay: bool
+) -> Float[Tensor, "b n"]:
+    """Where prototypes are looked for: a state whose margin is below golden^-2 becomes margin x what its nearest say +
+    (1 - margin) x what the map of its features says, found on the prototypes, the oldest first; others stay."""
+    near = weighed(states, prototypes, support)
+    local = torch.einsum("bk,bkn->bn", near.weights, prototypes[near.which])
+    found = (decayed if decay else factorised)(prototypes, prototypes, RIDGE)
+    sure = near.confidence[:, None]
+    mixed = sure * local + (1 - sure) * features(states) @ found.mT
+    return torch.where(sure < GOLDEN**-2, mixed, states)
 
 
 def decoded(

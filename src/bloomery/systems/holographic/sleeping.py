@@ -6,7 +6,7 @@ Asleep, in the order of the phases asked for:
     before      forget episodes above `consolidation.room`; rehearse prototypes; drop what prototypes already predict
     non_rem     those that the theory consolidates (stability, or a frequent target) become prototypes; the rest wait
     rem         recombine prototypes, count the forms that come back (dreaming.py)
-    replay      chained transitions count for more in the next non-REM
+    replay      episodes in chained transitions count for more in this sleep's non-REM; those left waiting are counted
     prune       of prototypes above their share of the budget, those of least support; without it they go at the end
     merge       at most five pairs of like prototypes
 
@@ -33,7 +33,7 @@ from bloomery.systems.holographic.algebra import GOLDEN
 from bloomery.systems.holographic.config import Theory
 from bloomery.systems.holographic.consolidation import Episodes, consolidated, room, staying, threshold
 from bloomery.systems.holographic.contexts import CONSOLIDATE_BELOW, salience, stability, witness
-from bloomery.systems.holographic.prior import weighed
+from bloomery.systems.holographic.prior import blended, weighed
 from bloomery.systems.holographic.recall import Votes, uniform
 
 Array = NDArray[Any]
@@ -155,7 +155,10 @@ class Sleeper:
         own = self.attractors
         if self.settings.mechanisms.completion:
             states = torch.cat([mechanisms.completed(part, own.states) for part in states.split(ROWS_AT_ONCE)])
-        support = torch.from_numpy(own.support)
+        support, how = torch.from_numpy(own.support), self.settings.prior
+        if how != "nearest":
+            parts = states.split(ROWS_AT_ONCE)
+            states = torch.cat([blended(each, own.states, support, decay=how == "decayed") for each in parts])
         found = [weighed(part, own.states, support) for part in states.split(ROWS_AT_ONCE)]
         weights, which = torch.cat([one.weights for one in found]), torch.cat([one.which for one in found])
         if self.settings.mechanisms.inhibition:
@@ -181,15 +184,16 @@ class Sleeper:
     # Asleep
 
     def sleep(self, phases: Sequence[str], random: np.random.Generator, budget: int) -> Mapping[str, float]:
-        """budget: bytes of the whole memory. Returns what it did, metrics under memory/."""
+        """budget: bytes of the whole memory. random: seeds one for each mechanism, by its name (mechanisms.own).
+        Returns what it did, metrics under memory/."""
         before, episodes = len(self.attractors), len(self.waiting)
         for phase in phases:
             match phase:
                 case "non_rem":
-                    self._non_rem(random)
+                    self._non_rem(random, replay="replay" in phases and self.settings.mechanisms.replay)
                 case "rem":
                     drawn, kept = dreaming.dream(
-                        self.attractors.states, self.settings.rem_cycles, random, self.forms,
+                        self.attractors.states, self.settings.rem_cycles, mechanisms.own(random, phase), self.forms,
                         at_random=self.settings.recombine == "random_matrices"
                         or self.settings.tokens_as == "random_matrices",
                     )  # fmt: skip
@@ -248,14 +252,16 @@ class Sleeper:
             found = found + (1 - stability(episodes.states)) / GOLDEN**3
         return found
 
-    def _non_rem(self, random: np.random.Generator) -> None:
+    def _non_rem(self, random: np.random.Generator, *, replay: bool) -> None:
+        """replay: episodes in chains of like transitions count for more."""
         on, waiting = self.settings.mechanisms, self.waiting
         priorities = self._priorities(waiting)
-        if on.replay:
+        if replay:
             priorities = priorities + GOLDEN**-2 * self._chains().to(priorities.dtype)
         stays = np.ones(len(waiting), dtype=np.bool_)
         if on.forgetting:
-            stays &= random.random(len(waiting)) < staying(priorities, room(len(self.attractors))).numpy()
+            drawn = mechanisms.own(random, "forgetting").random(len(waiting))
+            stays &= drawn < staying(priorities, room(len(self.attractors), self.settings.room)).numpy()
         if on.predictive_coding:
             stays &= mechanisms.surprising(waiting.states, self.attractors.states).numpy()
         waiting, priorities = waiting.of(np.flatnonzero(stays)), priorities[torch.from_numpy(stays)]
@@ -265,7 +271,7 @@ class Sleeper:
         ready = self._ready(waiting)
         self.offered, self.taken = self.offered + len(waiting), self.taken + int(ready.sum())
         if on.rehearsal:
-            rehearsed = self._rehearsed(len(waiting), random)
+            rehearsed = self._rehearsed(len(waiting), mechanisms.own(random, "rehearsal"))
             waiting, ready = waiting.with_more(rehearsed), np.r_[ready, np.ones(len(rehearsed), dtype=np.bool_)]
             priorities = torch.cat((priorities, self._priorities(rehearsed)))
         asleep = np.flatnonzero(ready)

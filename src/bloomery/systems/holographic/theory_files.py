@@ -1,7 +1,7 @@
 """A theory's memory on disk, `theory.npz`: all that it would go on from, the same bytes for the same history.
 
-Token matrices are not in it: the seed draws them again. Refuses what is missing, damaged, or of another shape than its
-settings say.
+Token matrices are not in it where the seed draws them again; those of a text are. Refuses what is missing, damaged, or
+of another shape than its settings say.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SHARES = ("basins", "coded", "survived")
 FIELDS: Mapping[type, tuple[str, ...]] = {
     Cells: ("keys", "states", "targets"), Satellites: ("keys", "sums"), Counted: ("keys", "tokens", "counts")
 }  # fmt: skip
+GROUNDED = ("svd", "class")
 I8, F8 = np.int64, np.float64
 
 
@@ -43,6 +44,7 @@ def save(memory: TheoryMemory, folder: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
         "unigrams": memory.unigrams, "memory": memory.memory.numpy(), "asked": memory.asked, "tail": memory.tail,
+        "heard": memory.heard,
         "calibrated": np.zeros(0) if memory.calibrated is None else memory.calibrated,
         "prototypes": own.states.numpy(), "signatures": own.signatures.numpy(),
         "support": own.support, "radius": own.radius,
@@ -53,6 +55,8 @@ def save(memory: TheoryMemory, folder: Path) -> None:
         "form_counts": np.array([sleeper.forms[one] for one in sorted(sleeper.forms)], dtype=np.int64),
         **_waiting("waiting", sleeper.waiting), **_waiting("recent", memory.recent),
     }  # fmt: skip
+    if memory.settings.tokens_as in GROUNDED:
+        arrays["matrices"] = memory.matrices.numpy()
     for name, store in memory.stores().items():
         arrays |= {f"{name}_{field}": getattr(store, field) for field in FIELDS[type(store)]}
     write_arrays(folder, arrays, FILE)
@@ -68,7 +72,10 @@ def open(folder: Path) -> TheoryMemory:
         _check(memory, arrays)
         memory.position, memory.stored, memory.dropped = position, stored, dropped
         memory.unigrams, memory.tail, memory.asked = arrays["unigrams"], arrays["tail"], arrays["asked"]
+        memory.heard = arrays["heard"]
         memory.memory = torch.from_numpy(arrays["memory"])
+        if memory.settings.tokens_as in GROUNDED:
+            memory.matrices = torch.from_numpy(arrays["matrices"])
         memory.calibrated = arrays["calibrated"] if len(arrays["calibrated"]) else None
         sleeper = memory.sleeper
         for name, value in zip(COUNTERS, whole(about["sleeper"], *COUNTERS), strict=True):
@@ -97,11 +104,14 @@ def _check(memory: TheoryMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
     n, parts = len(memory.memory), 1 + len(memory.names)
     wanted: dict[str, Any] = {
         "unigrams": (I8, (memory.vocab,)), "memory": (F8, (n,)), "asked": (F8, ("a", parts)), "tail": (I8, ("t",)),
+        "heard": (I8, ("h",)),
         "calibrated": (F8, ("c",)), "prototypes": (F8, ("p", n)), "signatures": (F8, ("p", n)),
         "support": (F8, ("p",)), "radius": (F8, ("p",)), "follower_counts": (I8, ("p",)),
         "follower_tokens": (I8, ("f",)), "follower_shares": (F8, ("f",)), "forms": (I8, ("m", n)),
         "form_counts": (I8, ("m",)),
     }  # fmt: skip
+    if memory.settings.tokens_as in GROUNDED:
+        wanted["matrices"] = (F8, (memory.vocab, n))
     for name in ("waiting", "recent"):
         wanted |= {f"{name}_{each}": (F8, (name, n)) for each in ("states", "signatures")}
         wanted |= {f"{name}_{each}": (I8, (name,)) for each in ("targets", "positions")}
@@ -116,7 +126,7 @@ def _check(memory: TheoryMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
     if (arrays["follower_counts"] < 1).any() or arrays["follower_counts"].sum() != len(arrays["follower_tokens"]):
         raise ValueError("'follower_counts' do not add up")
     for name in wanted:
-        if name.endswith(("tokens", "targets")) or name == "tail":
+        if name.endswith(("tokens", "targets")) or name in ("tail", "heard"):
             within(name, arrays[name], memory.vocab)
         elif name.endswith("keys") and (arrays[name][1:] < arrays[name][:-1]).any():
             raise ValueError(f"'{name}' are not sorted")

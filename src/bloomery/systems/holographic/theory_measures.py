@@ -10,6 +10,7 @@ edit_middle, edit_last    how far the context moves, as a share of its norm, whe
 edit_middle_beyond_phase  the window's product, but for its phase: a long one of the theory's multivectors is a column
                       times a row times a phase, which any edit turns
 superposed_one, superposed_two    top-1 of a superposition of one pair, and of two: what one multivector holds
+structure_X, grammar_X    whether signatures hear structure (structure.py)
 weight_X              of each part in the mixture that predicts
 """
 
@@ -24,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.systems.holographic import contexts as context_of
-from bloomery.systems.holographic import dreaming, superposition
+from bloomery.systems.holographic import dreaming, structure, superposition
 from bloomery.systems.holographic.algebra import frobenius, product
 from bloomery.systems.holographic.chains import window
 from bloomery.systems.holographic.contexts import CONSOLIDATE_BELOW, similarity
@@ -62,8 +63,9 @@ def measures(memory: TheoryMemory) -> Mapping[str, float]:
         found["prototype_stability"] = float(context_of.stability(own.states).mean())
     if len(memory.recent) > 1:
         found |= _of_contexts(memory)
-    if len(memory.tail) >= 2 * PROBE and memory.settings.tokens_as == "own":
+    if len(memory.tail) >= 2 * PROBE and memory.settings.tokens_as != "random_matrices":
         found |= _of_order(memory)
+    found |= structure.measures(memory)
     return {f"memory/{name}": value for name, value in found.items()}
 
 

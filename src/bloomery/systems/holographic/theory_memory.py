@@ -3,6 +3,7 @@
     v4        even multivectors of `tokens.v4`; every `keep_every`-th token is an episode in the cell of its context;
               one superposition of everything
     prod      rotations of `tokens.so4`; satellites by the context's cell, and a dictionary keyed on its tokens
+    grounded  tokens_as: svd or class, of the text's own neighbours (grounding.py)
     control   tokens_as: random_matrices draws every context anew, by its position: nothing can be retrieved by it
 
 Both sleep (sleeping.py) and predict (theory_scorer.py). Windows end where a document begins, and its first token is
@@ -29,7 +30,7 @@ from torch import Tensor
 from bloomery.errors import DataError
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import contexts as context_of
-from bloomery.systems.holographic import mechanisms, probing, recall, superposition, tokens
+from bloomery.systems.holographic import mechanisms, probing, recall, structure, superposition, tokens
 from bloomery.systems.holographic.algebra import GOLDEN, frobenius, grace
 from bloomery.systems.holographic.budget import REAL, SATELLITES, numbers_of
 from bloomery.systems.holographic.chains import commutator_sums, window
@@ -57,6 +58,8 @@ class TheoryMemory:
         self.matrices = tokens.so4(vocab, generator) if prod else tokens.v4(vocab, settings.noise, generator)
         numbers = numbers_of(settings.variant)
         assert self.matrices.shape[1] == numbers
+        if settings.tokens_as in ("svd", "class"):
+            self.matrices = torch.zeros_like(self.matrices)  # until they are grounded (grounding.py)
         self.cells = None if prod else Cells(numbers)
         self.satellites = Satellites(numbers) if prod else None
         self.dictionary = Counted() if prod else None
@@ -64,7 +67,7 @@ class TheoryMemory:
         self.sleeper = Sleeper(settings, vocab, numbers, seed)
         self.unigrams = np.zeros(vocab, dtype=np.int64)
         self.position = self.stored = self.dropped = 0
-        self.tail = np.zeros(0, dtype=np.int64)
+        self.tail = self.heard = np.zeros(0, dtype=np.int64)
         self.recent = Waiting.none(numbers)
         self.names = ("cells", "prior") if not prod else ("satellites", "dictionary", "prior")
         if settings.mechanisms.working_memory:
@@ -105,7 +108,10 @@ class TheoryMemory:
 
     def products(self, history: Int[np.ndarray, " t"]) -> Float[Tensor, "t n"]:
         """Of the window that ends at each token, of norm one."""
-        return window(self.matrices[torch.from_numpy(history)], min(self.context, len(history)))
+        factors, every = self.matrices[torch.from_numpy(history)], self.settings.grace_every
+        if every is not None:
+            return context_of.graced_window(factors, self.context, every)
+        return window(factors, min(self.context, len(history)))
 
     def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
         states, _ = self.states(history)
@@ -150,6 +156,7 @@ class TheoryMemory:
 
     def read(self, tokens: NDArray[np.integer[Any]], boundaries: NDArray[np.integer[Any]]) -> None:
         """Wake: stream tokens [n]; boundaries: where documents begin. Raises DataError for unknown ids."""
+        assert self.matrices.any(), "tokens that are grounded in no text"
         tokens = np.asarray(tokens, dtype=np.int64)
         if len(tokens) and (tokens.min() < 0 or tokens.max() >= self.vocab):
             raise DataError("wake", f"token ids from {tokens.min()} to {tokens.max()}", f"0 to {self.vocab - 1}")
@@ -168,6 +175,7 @@ class TheoryMemory:
         if read:
             states, signatures = torch.cat([one[0] for one in read]), torch.cat([one[1] for one in read])
             self._learn(states, signatures, np.concatenate([one[2] for one in read]), tokens)
+            self.heard = np.concatenate((self.heard, tokens))[-structure.HEARD :]
 
     def _ask(
         self, states: Tensor, keys: recall.Keys, history: Int[np.ndarray, " t"], first: int, position: int

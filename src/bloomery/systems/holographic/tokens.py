@@ -1,4 +1,4 @@
-"""A multivector for every token, in four ways; all of Frobenius norm 1.
+"""A multivector for every token, in several ways; all of Frobenius norm 1.
 
 v4     cos(t) + sin(t) b + p e1234, b a random unit bivector, t and p of standard deviation 2 noise: the theory as
        written. No rotors, though it calls them so: boosts square to +1 and would need cosh and sinh, and the last
@@ -7,6 +7,9 @@ so4    random rotations of four dimensions, uniform (Haar), from two unit quater
 svd    exp of a bivector: the six leading coordinates of the token's vector (of positive pointwise mutual
        information, say), each scaled to standard deviation `spread`
 class  exp of the class's centroid and a little noise of the token's own
+
+exp of six numbers is an even multivector (`rotors`: three of its planes are boosts), or a rotation of four dimensions
+(`turned`), the matrix exponential of an antisymmetric matrix, as the theory's successor grounds its tokens.
 """
 
 from __future__ import annotations
@@ -41,17 +44,30 @@ def so4(vocab: int, generator: torch.Generator) -> Float[Tensor, "v 16"]:
 def svd(vectors: Float[Tensor, "v d"], spread: float) -> Float[Tensor, "v 8"]:
     """vectors: the leading coordinates first, six at least."""
     leading = vectors[:, :6]
-    return _rotors(spread * leading / leading.std(0).clamp_min(1e-12))
+    return rotors(spread * leading / leading.std(0).clamp_min(1e-12))
 
 
 def of_classes(
-    centroids: Float[Tensor, "classes 6"], classes: Int[Tensor, " v"], generator: torch.Generator
-) -> Float[Tensor, "v 8"]:
-    """classes: that of each token."""
-    return _rotors(centroids[classes] + OWN_NOISE * _normal((len(classes), 6), generator).to(centroids))
+    centroids: Float[Tensor, "classes 6"],
+    classes: Int[Tensor, " v"],
+    generator: torch.Generator,
+    *,
+    rotations: bool = False,
+) -> Float[Tensor, "v n"]:
+    """classes: that of each token. n is 8, of rotations 16."""
+    planes = centroids[classes] + OWN_NOISE * _normal((len(classes), 6), generator).to(centroids)
+    return turned(planes) if rotations else rotors(planes)
 
 
-def _rotors(planes: Float[Tensor, "v 6"]) -> Float[Tensor, "v 8"]:
+def turned(planes: Float[Tensor, "v 6"]) -> Float[Tensor, "v 16"]:
+    """Rotations by these angles in the planes 12, 13, 14, 23, 24, 34."""
+    rows, columns = torch.triu_indices(4, 4, 1).unbind()
+    skew = torch.zeros(len(planes), 4, 4, dtype=planes.dtype, device=planes.device)
+    skew[:, rows, columns], skew[:, columns, rows] = -planes, planes
+    return normalised(from_matrix(torch.linalg.matrix_exp(skew)))
+
+
+def rotors(planes: Float[Tensor, "v 6"]) -> Float[Tensor, "v 8"]:
     bivectors = torch.zeros(len(planes), 8, dtype=planes.dtype, device=planes.device)
     bivectors[:, list(BIVECTORS)] = planes
     return normalised(exponential(bivectors))

@@ -98,6 +98,10 @@ def _attractor(wake: Wake, vocab: int, end_of_document: int, seed: int) -> Memor
     return Attractor(settings if wake.prototypes is None else replace(settings, prototypes=wake.prototypes))
 
 
+TOLD = ("tokens_as", "prior", "grace_every", "max_attractors", "keep_every", "decoding")
+"""Of a TheoryRun alone."""
+
+
 def theory(wake: Wake) -> Theory:
     """What a memory of the theory is built from."""
     assert isinstance(wake, Consolidate | TheoryRun)
@@ -105,10 +109,10 @@ def theory(wake: Wake) -> Theory:
         "rem_cycles": wake.sleep.rem_cycles, "recombine": wake.sleep.recombine
     }  # fmt: skip
     if isinstance(wake, TheoryRun):
-        given |= {name: getattr(wake, name) for name in ("tokens_as", "max_attractors", "keep_every", "decoding")}
+        given |= {name: getattr(wake, name) for name in TOLD}
     shared = ("variant", "context", "noise", "timescales", "store", "consolidate_at", "mechanisms")
     given |= {name: getattr(wake, name) for name in shared}
-    return Theory(**given, buffer=wake.episodes.buffer, sampling=wake.episodes.sampling)
+    return Theory(**given, **wake.episodes.model_dump())
 
 
 def save_model(folder: Path, scorer: Scoring, name: str, tokenizer: Tokenizer) -> None:

@@ -104,7 +104,13 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
         ctx.note("note", text=f"{wake.data} has {len(part):,} tokens, fewer than {wake.tokens:,}: it is read once")
     day = _Day(ctx, wake, kind, cadence, Stream(part, ctx.seed), read_by(wake, part))
     end = prepared.tokenizer.end_of_document
-    memory, position = day.begin(lambda: kind.create(wake, ctx.vocab, end, ctx.seed))
+
+    def created() -> Predicting:
+        from bloomery.systems.holographic.grounding import grounded
+
+        return grounded(kind.create(wake, ctx.vocab, end, ctx.seed), day.stream, day.end)
+
+    memory, position = day.begin(created)
     look = _Look(ctx, wake, prepared, day.stream)
     began, first = time.monotonic(), position
     saved = began
