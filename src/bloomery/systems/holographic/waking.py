@@ -104,7 +104,7 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
         ctx.note("note", text=f"{wake.data} has {len(part):,} tokens, fewer than {wake.tokens:,}: it is read once")
     day = _Day(ctx, wake, kind, cadence, Stream(part, ctx.seed), read_by(wake, part))
     end = prepared.tokenizer.end_of_document
-    memory, position = day.begin(lambda: kind.create(wake, ctx.vocab, end, ctx.seed))
+    memory, position = day.begin(lambda: kind.create(wake, ctx.vocab, end, ctx.seed, ctx.workdir))
     look = _Look(ctx, wake, prepared, day.stream)
     began, first = time.monotonic(), position
     saved = began
@@ -163,7 +163,7 @@ class _Day:
             raise ArtifactError(str(file), f"damaged ({error!r})", hint="delete this folder and run again") from None
         if signature != json.loads(json.dumps(self._signature)):
             raise ArtifactError(str(file), "of other settings or data", "those it was saved with", "run from the start")
-        memory = self.kind.open(self.ctx.checkpoint / folder)
+        memory = self.kind.open(self.ctx.checkpoint / folder, self.ctx.workdir)
         self.ctx.note("note", text=f"goes on from step {position}")
         return memory, position
 
