@@ -126,6 +126,7 @@ def test_killed_at_random_tokens_it_ends_with_the_same_bytes(
         assert life.live(*moment) == -signal.SIGKILL, moment
     assert life.live("ledger.json") == 0
     assert life.ending() == ending, planned
+    assert {one.name for one in life.run.glob("wake/1/candidate-seed0/*")} == KEPT  # no table was left by a killed one
     resumed = [event["text"] for event in life.events if event["event"] == "note"]
     assert any(text.startswith("goes on from step") for text in resumed), planned
 

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -35,16 +35,17 @@ def zeros(folder: Path | None, shape: int | Sequence[int], kind: DTypeLike) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            _take(file.fileno(), size)
+            _take(file, size)
             return np.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype).reshape(sizes)
     except OSError as error:
         said = f"has no room for a table of {size:,} bytes: {error.strerror or error}"
         raise ArtifactError(str(folder), said, hint="make room there, or plan fewer store.bytes") from None
 
 
-def _take(file: int, size: int) -> None:
+def _take(file: IO[bytes], size: int) -> None:
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
+        os.posix_fallocate(file.fileno(), 0, size)
         return
     for start in range(0, size, len(_ZEROS)):
-        os.write(file, _ZEROS[: size - start])
+        file.write(_ZEROS[: size - start])
+    file.flush()
