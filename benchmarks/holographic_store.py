@@ -9,7 +9,8 @@ bytes more than its libraries (RLIMIT_DATA: all but what is mapped of files), so
 table or a copy of one lay in memory; `control` is the same with tables in memory, which does. `anonymous` is the
 resident memory that no file backs, at its largest; `mapped` are pages of files, which the system takes back when it
 needs them. Every size is also gone through once by rising key, saved, and opened again. Rates are of CPU time, the
-system's included; growing is in inserts/s. Wall seconds are those of whatever else the machine did.
+system's included; growing is in inserts/s. Wall seconds are those of whatever else the machine did. --unsaved leaves
+out the files, which take most of the time.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def saved_and_opened(table: Table, folder: Path, seed: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def measured(sizes: Sequence[int], budget: int, folder: Path) -> list[dict[str, Any]]:
+def measured(sizes: Sequence[int], budget: int, folder: Path, *, saves: bool) -> list[dict[str, Any]]:
     lines, first = list[dict[str, Any]](), 0
     counting = Counting([words([1, 2])], budget, folder)
     table = counting.tables["words"][1]
@@ -143,8 +144,8 @@ def measured(sizes: Sequence[int], budget: int, folder: Path) -> list[dict[str, 
         }  # fmt: skip
         with Watch() as going:
             gone_through(table, going)
-        line |= {"ordered_per_second": size / going.cpu, **saved_and_opened(table, folder, size)}
-        line["anonymous"] = max(watch.anonymous, going.anonymous, line["anonymous"])
+        line |= {"ordered_per_second": size / going.cpu, **(saved_and_opened(table, folder, size) if saves else {})}
+        line["anonymous"] = max(watch.anonymous, going.anonymous, line.get("anonymous", 0))
         line["mapped"] = max(watch.mapped, going.mapped)
         lines.append(line)
         first = size
@@ -167,15 +168,22 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments.add_argument("--budget", type=int, default=4 << 30, help="store.bytes")
     arguments.add_argument("--memory", type=int, default=192 << 20, help="bytes")
     arguments.add_argument("--folder", type=Path, help="of the mapped files")
+    arguments.add_argument("--unsaved", action="store_true")
     arguments.add_argument("--out", type=Path, default=RESULTS)
     options = arguments.parse_args(given)
     assert library() is not None, "no C compiler"
-    limit = resident()["VmData"] + options.memory
+    before = resident()
+    limit = before["VmData"] + options.memory
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     sizes = sorted({*(size for size in SIZES if size < options.most), int(options.most)})
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        lines = measured(sizes, options.budget, Path(folder))
-    told = {"budget": options.budget, "memory": options.memory, "mapped_from": MAPPED_FROM}
+        lines = measured(sizes, options.budget, Path(folder), saves=not options.unsaved)
+    told = {
+        "anonymous_before": before["RssAnon"],
+        "budget": options.budget,
+        "memory": options.memory,
+        "mapped_from": MAPPED_FROM,
+    }
     held = control(options.budget, sizes[-1])
     print(f"tables in memory: full at {held:,} contexts")
     options.out.write_text(json.dumps({**told, "control": held, "lines": lines}, indent=1) + "\n")
