@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Int
 
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.systems.holographic.columns import arrays_of, put_back
 from bloomery.systems.holographic.counting import Counting
-from bloomery.systems.holographic.ladders import CONTEXT, words
+from bloomery.systems.holographic.ladders import CONTEXT, Keys, words
 from bloomery.systems.holographic.mapped import MAPPED_FROM, zeros
 from bloomery.systems.holographic.recall import mixed
 from bloomery.systems.holographic.store import Table, library
@@ -42,7 +42,7 @@ CHUNK, ASKED, VOCAB = 1 << 16, 1 << 20, 100_000
 FILE = "table.npz"
 
 
-def keys_of(numbers: Int[np.ndarray, " n"]) -> tuple[UInt64[np.ndarray, " n"], UInt64[np.ndarray, " n"]]:
+def keys_of(numbers: Int[np.ndarray, " n"]) -> tuple[Keys, Keys]:
     """(contexts, targets)"""
     whole = mixed(numbers.astype(np.uint64) + np.uint64(1))  # it takes 0 to 0, which is no key
     return whole & CONTEXT, (whole & ~CONTEXT) % np.uint64(VOCAB)
@@ -94,7 +94,7 @@ def found(table: Table, size: int, seed: int, *, beyond: int = 0) -> float:
     for start in range(0, ASKED, CHUNK):
         contexts, targets = keys_of(asked[start : start + CHUNK])
         began = time.process_time()
-        raw, _ = table.look_up(contexts | targets)
+        raw, _ = table.look_up(np.bitwise_or(contexts, targets))
         spent += time.process_time() - began
         assert (raw == (0 if beyond else 1)).all()
     return ASKED / spent

@@ -65,11 +65,13 @@ def _member(stored: zipfile.ZipFile, name: str, room: Room) -> NDArray[Any]:
         if by_column or kind.hasobject:
             raise ValueError(f"'{name}' is no array of ours")
         array = room(shape, kind)
-        content = memoryview(array.reshape(-1).view(np.uint8))
+        content = array.reshape(-1).view(np.uint8)
         for start in range(0, len(content), AT_ONCE):
             part = content[start : start + AT_ONCE]
-            if member.readinto(part) != len(part):
+            read = member.read(len(part))
+            if len(read) != len(part):
                 raise EOFError(f"'{name}' ends too early")
+            part[:] = np.frombuffer(read, dtype=np.uint8)
         if member.read(1):  # and the checksum is looked at
             raise ValueError(f"'{name}' is too long")
         return array

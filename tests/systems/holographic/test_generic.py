@@ -105,19 +105,19 @@ def test_what_it_cannot_be_asked_is_refused_and_it_goes_on(server: Running) -> N
     assert complete(server).json()["choices"][0]["text"] == before
 
 
-@pytest.mark.parametrize(("confidence", "answers"), [(0.0, "memory"), (1.0, "counts")])
+@pytest.mark.parametrize(("confidence", "answers"), [(0.0, "memory"), (1.0, "ngram")])
 def test_as_a_member_of_a_cascade_it_answers_or_passes_on(
     confidence: float, answers: str, woken: Woken, tmp_path: Path
 ) -> None:
     scorer = open_scorer(woken.model)
-    made = card({"memory": {"confidence": confidence}}, last={"counts": 3})
+    made = card({"memory": {"confidence": confidence}}, last={"ngram": 3})
     with (
-        cascade(tmp_path / "votes", made, {"memory": scorer, "counts": table()}) as one,
+        cascade(tmp_path / "votes", made, {"memory": scorer, "ngram": table()}) as one,
         running(several=[one]) as here,
     ):
         found = complete(here, model="forge").json()["choices"][0]
         assert found["bloomery"]["member"] == answers
-        assert [each["member"] for each in found["bloomery"]["route"]] == ["memory", "counts"][: 1 + int(confidence)]
+        assert [each["member"] for each in found["bloomery"]["route"]] == ["memory", "ngram"][: 1 + int(confidence)]
         assert found["text"] == alone(scorer if answers == "memory" else table(), PROMPT)[0]
         assert here.idle()
 
