@@ -43,8 +43,9 @@ def zeros(folder: Path | None, shape: int | Sequence[int], kind: DTypeLike) -> N
 
 
 def _take(file: IO[bytes], size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
+    allocate = getattr(os, "posix_fallocate", None)  # macOS has none
+    if allocate is not None:
+        allocate(file.fileno(), 0, size)
         return
     for start in range(0, size, len(_ZEROS)):
         file.write(_ZEROS[: size - start])
