@@ -129,8 +129,14 @@ def without_rare(counts: Counts, cutoffs: Sequence[int]) -> list[tuple[Integers,
 
 
 def discounts_of(counts: Integers) -> Discounts:
-    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, eq. 26)."""
-    once, twice, thrice, four = (int((counts == times).sum()) for times in (1, 2, 3, 4))
+    return discounts_from(*(int((counts == times).sum()) for times in (1, 2, 3, 4)))
+
+
+def discounts_from(once: int, twice: int, thrice: int, four: int) -> Discounts:
+    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, eq. 26).
+
+    n[i]: how many counts are i.
+    """
     if min(once, twice, thrice) == 0:
         return FALLBACK_DISCOUNTS
     share = once / (once + 2 * twice)
