@@ -26,9 +26,10 @@ from bloomery.systems.harmonic.from_dense_stage import FromDense, Settings
 from bloomery.systems.harmonic.layers import HarmonicLinear
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "stages"))
-from support.command import finished, process, tiny_plan
 from tiny import Trained, context, prepared, pretrain
 from tiny import settings as pretrain_settings
+
+from support.command import finished, process, tiny_plan
 
 MODEL = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
 RECOVER = {"data": "corpus", "tokens": 1280, "lr": 0.1, "batch": 4, "context": 32,

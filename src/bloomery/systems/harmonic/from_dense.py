@@ -11,8 +11,8 @@
 | sine                 | small phases, where a sine is nearly linear: the low-rank fit of its rank      | no           |
 
 and then, if asked for, `steps` of Adam at the natural scales, of which the best is kept. Unexplained energy and loss
-disagree (spec 2.3): an index-harmonic form may explain as much as a low-rank one and cost far more loss. `start: random`
-and `zero` are what a fit is measured against: components as they are drawn, and a matrix of zeros.
+disagree (spec 2.3): an index-harmonic form may explain as much as a low-rank one and cost far more loss. A `start` of
+random or zero is what a fit is measured against: components as they are drawn, and a matrix of zeros.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from bloomery.errors import TrainingError
 from bloomery.systems.harmonic import bases, sizes
 from bloomery.systems.harmonic.layers import HarmonicLinear
 from bloomery.systems.harmonic.metric import Metric
-
 
 Start = Literal["fit", "random", "zero"]
 

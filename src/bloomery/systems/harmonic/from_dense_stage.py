@@ -34,7 +34,6 @@ from bloomery.systems.harmonic.to_level import Recover
 
 if TYPE_CHECKING:
     from bloomery.model.interface import LanguageModel
-    from bloomery.systems.harmonic.post_hoc import Conversion
 
 SHARE = Emitted("share", "lower")
 METRICS = {

@@ -1,7 +1,7 @@
 """What converting a dense model costs: text that passes through it, sums of outer products, and a fit of each linear.
 
-Operations of a fit are those that its largest steps take, in closed form: n^3-like costs of eigenvalues (9 i^3) and
-singular values (14 o i min(o, i); Golub and Van Loan, table 8.6.1, leading terms), products with a dictionary, and Adam.
+Operations of a fit are those of its largest steps, in closed form: eigenvalues (9 i^3), singular values
+(14 o i min(o, i); orders of magnitude, as in Golub and Van Loan 2013, 8.6), products with a dictionary, and Adam.
 """
 
 from __future__ import annotations
