@@ -38,6 +38,30 @@ def test_it_checks_clean_and_no_level_comes_before_the_one_below_has_passed() ->
     assert set(named) <= set(ledger().by_id())
 
 
+@pytest.mark.parametrize("name", ["harmonic/claims", "harmonic/claims-core"])
+def test_no_level_is_supported_but_against_the_narrow_dense_model_too(name: str) -> None:
+    """Spec 4.2: (a) frozen random, (c) a narrow dense model of equal total parameters. Gates ask for (a) and (b)."""
+    plan = resolve(load(find_plan(name)))
+    rivals: dict[str, set[str]] = {}
+    for claim in plan.claims:
+        if claim.id in ("l1-33x", "l2-shared", "l3-87x", "l4"):
+            (stage,) = {condition.of for condition in claim.gate}
+            rivals[str(stage)] = {str(condition.relative_to) for condition in claim.gate}
+    assert {stage.partition("@")[0] for stage in rivals} == {"stage:l1", "stage:l2", "stage:l3", "stage:l4"}
+    for against in rivals.values():
+        assert {"baseline:frozen", "control"} <= against
+    assert plan.control is not None
+    assert (plan.control.twin, plan.control.match) == ("dense", "stored")
+
+
+def test_the_rest_runs_level_2_after_level_1_has_passed() -> None:
+    loaded = load(find_plan("harmonic/claims-rest"))
+    report = check(loaded, catalogue)
+    assert (report.problems, report.warnings) == ((), ())
+    needs = {stage.id: stage.needs.get("validated") for stage in resolve(loaded).stages}
+    assert {name for name, below in needs.items() if below == "l1.passed"} == {*LEVEL_2, "sixty", "l1xl2"}
+
+
 def test_its_arms_store_what_the_seed_says_and_as_many_as_each_other() -> None:
     """69x of level 2, 87x of level 3, in the linears; 202K that stand for 10.1M; rivals within 2 %."""
     plan = resolve(load(find_plan("harmonic/claims")))
