@@ -145,7 +145,7 @@ def _baseline_cost(plan: Plan, stage: StageSpec, catalogue: Catalogue, name: str
         own = catalogue.kind(maker.kind or "")
         tokens += cost.tokens if own.fits_on(parties.settings(plan, maker, own, who, vocab=vocab)) else 0
         built = cost
-    return kind.cost(config, tokens=tokens, built=built)
+    return kind.cost(config, tokens=tokens, built=built, vocab=vocab)
 
 
 def _makers(plan: Plan, stage: StageSpec) -> Iterator[tuple[StageSpec, str]]:

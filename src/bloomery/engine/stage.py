@@ -249,6 +249,7 @@ class BaselineKind(Protocol):
 class PricedBaseline(Protocol):
     """A kind of baseline that takes time worth telling."""
 
-    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
-        """Of one cell. tokens: what it is fitted on; built: the cost of the stage that built the judged model."""
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
+        """Of one cell. tokens: what it is fitted on; built: the cost of the stage that built the judged model;
+        vocab: how many ids its tokens have."""
         ...
