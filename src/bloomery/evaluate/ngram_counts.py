@@ -69,7 +69,7 @@ class Counts:
         assert repeats >= 1
         if order <= 2:
             return _up_to_pairs(rows, order, vocab, repeats)
-        pieces = [piece for row in rows for piece in _pieces(row) if len(piece) > 1]
+        pieces = [piece for row in rows for piece in runs(row) if len(piece) > 1]
         if not pieces:
             raise _nothing()
         tokens, place = _laid_out(pieces, vocab)
@@ -126,7 +126,7 @@ def _up_to_pairs(rows: Iterable[Batch | NDArray[Any]], order: int, vocab: int, r
 
     length = 0
     for row in rows:
-        for piece in _pieces(row):
+        for piece in runs(row):
             if len(piece) > 1:
                 waiting.append(piece)
                 length += len(piece)
@@ -215,7 +215,7 @@ def group(values: Integers) -> tuple[Integers, Integers, Integers, Integers]:
     return ordered[starts], order[starts], inverse, times
 
 
-def _pieces(rows: Batch | NDArray[Any]) -> Iterator[Integers]:
+def runs(rows: Batch | NDArray[Any]) -> Iterator[Integers]:
     """Runs of consecutive tokens: of a batch its first input and the targets after it, cut where segments change.
 
     Prompts are among them: a table has no other way to know what an answer follows.
