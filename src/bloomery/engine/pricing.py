@@ -82,6 +82,8 @@ class PricedPlan:
                     "gradient_bytes": line.cost.gradient_bytes,
                     "optimiser_bytes": line.cost.optimiser_bytes,
                     "activation_bytes": line.cost.activation_bytes,
+                    "generated_bytes": line.cost.generated_bytes,
+                    "largest_generated_bytes": line.cost.largest_generated_bytes,
                     "tally": line.cost.tally.to_json() if line.cost.tally else None,
                     **line.price.amounts.to_json(),
                 }

@@ -37,6 +37,10 @@ class Cost:
     optimiser_bytes: float = 0.0
     activation_bytes: float = 0.0
     disk_bytes: float = 0.0
+    generated_bytes: float = 0.0
+    """Of weights that are made in every pass, were they kept from forward to backward: in no sum."""
+    largest_generated_bytes: float = 0.0
+    """Of the largest of their matrices: what is held while each is made again. In no sum."""
     tally: Tally | None = None
 
     @property

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from bloomery.measure import Group, Tally
 from bloomery.model.config import DenseConfig, total
 from bloomery.systems.harmonic.levels import linear_group, shared_group
-from bloomery.systems.harmonic.sizes import BLOCKS, OPTIONS, largest_compression, size
+from bloomery.systems.harmonic.sizes import BLOCKS, FORMS, OPTIONS, largest_compression, size
 
 Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_scale_space", "row_gabor", "row_cos"]
 OPTION_KEYS = {
@@ -144,6 +144,13 @@ class HarmonicConfig(DenseConfig):
     def generates(self, name: str) -> bool:
         """Whether this linear of a block is generated."""
         return self.where == "all" or (self.where == "feed_forward") == (name in FEED_FORWARD)
+
+    def made_in_a_pass(self) -> tuple[int, int]:
+        """Of the linears that are generated as matrices; those applied factor by factor never are (layers.py)."""
+        if self.form == "low_rank" or (self.level == 1 and FORMS[self.basis](self.width, self.width).factorised):
+            return 0, 0
+        numbers = [inputs * outputs for name, inputs, outputs in self.linear_shapes() if self.generates(name)]
+        return self.layers * sum(numbers), max(numbers)
 
     def dense(self) -> DenseConfig:
         """The same shape with its matrices stored."""
