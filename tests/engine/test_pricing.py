@@ -116,7 +116,7 @@ def test_what_was_priced_is_what_is_spent(tmp_path: Path, steps: int) -> None:
 @pytest.mark.parametrize(("needs", "read"), [({"model": "one"}, 9), ({"state": "one.state"}, 9), ({}, 5)])
 def test_a_baseline_that_tells_its_price_is_in_it(tmp_path: Path, needs: dict[str, str], read: int) -> None:
     class Priced(Mean):
-        def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+        def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
             return Cost(tokens=tokens, flops=built.flops)
 
     def plan(furnace: Furnace) -> PricedPlan:

@@ -1,6 +1,8 @@
 """N-gram tables against the textbook formula with dictionaries, and against what a distribution must be."""
 
+import tracemalloc
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from bloomery.data.mix import Batch
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.data.tokens import write_token_file
 from bloomery.errors import ArtifactError, DataError
+from bloomery.evaluate import ngram_counts
 from bloomery.evaluate.ngram import FILE, NGram, discounts_of
+from bloomery.evaluate.ngram_counts import Counts
 from bloomery.evaluate.ngram_files import write_arrays
 from bloomery.evaluate.perplexity import perplexity
 
@@ -194,3 +198,42 @@ def test_perplexity_takes_it_as_a_document_scorer(tmp_path: Path) -> None:
         expected = -sum(logprobs[at, token].item() for at, token in enumerate(stream[1:]))
         assert total == pytest.approx(expected)
     assert found.token_counts == (12, 1, 8)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@given(
+    rows=st.lists(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=9), min_size=1), repeats=st.integers(1, 3)
+)
+def test_pairs_counted_by_the_part_are_those_of_all_at_once(order: int, rows: list[list[int]], repeats: int) -> None:
+    """The other way holds every token, as orders above two need."""
+    arrays = [np.array(row) for row in rows]
+    if max(map(len, arrays)) < 3:
+        arrays.append(np.array([0, 1, 2]))  # for order 3 to be there, which has a level more
+    whole = Counts.of(arrays, order=3, vocab=VOCAB, repeats=repeats).up_to(order)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngram_counts, "PAIRS_AT_ONCE", 4)
+        parts = Counts.of(arrays, order=order, vocab=VOCAB, repeats=repeats)
+    np.testing.assert_array_equal(parts.raw, whole.raw)
+    np.testing.assert_array_equal(parts.adjusted, whole.adjusted)
+    assert len(parts.levels) == len(whole.levels) == order - 1
+    for found, expected in zip(parts.levels, whole.levels, strict=True):
+        for name in ("keys", "raw", "adjusted"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_pairs_take_the_memory_of_those_that_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What baselines are priced at: 80 bytes for each of vocab^2 pairs and each token of a part, whatever is read."""
+    vocab, at_once, tokens = 200, 20_000, 1_000_000
+    monkeypatch.setattr(ngram_counts, "PAIRS_AT_ONCE", at_once)
+
+    def rows(count: int) -> Iterator[np.ndarray]:
+        random = np.random.default_rng(0)
+        for _ in range(count // 500):
+            yield random.integers(0, vocab, 500, dtype=np.int32)
+
+    assert len(Counts.of(rows(tokens), order=2, vocab=vocab).levels[0].keys) == vocab**2, "every pair is there"
+    tracemalloc.start()
+    Counts.of(rows(tokens), order=2, vocab=vocab)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 80 * (vocab**2 + at_once) < 80 * tokens / 10

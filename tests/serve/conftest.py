@@ -60,10 +60,11 @@ class Running:
 @contextmanager
 def running(
     *, slots: int = 4, context: int = 256, queue: int = 16, template: ChatTemplate | None = None,
-    several: Sequence[Cascade] = (), **more: Any,
+    several: Sequence[Cascade] = (), beside: Sequence[Model] = (), **more: Any,
 ) -> Iterator[Running]:  # fmt: skip
+    """several, beside: what is served with the tiny model."""
     model = writer()
-    plain = [Model("tiny", model, BYTES, template or ChatTemplate())]
+    plain = [Model("tiny", model, BYTES, template or ChatTemplate()), *beside]
     desk = Desk(plain, slots=slots, context=context, queue=queue, several=several)
     listening = bound("127.0.0.1", 0)
     config = uvicorn.Config(application(desk, **more), log_level="critical", lifespan="on")

@@ -18,13 +18,22 @@ from bloomery.engine.artifact import seal
 from bloomery.engine.discover import Catalogue
 from bloomery.engine.stage import Cost
 from bloomery.errors import PlanError
+from bloomery.evaluate import ngram_counts
 from bloomery.evaluate.ngram import HIGHEST_ORDER, NGram
 from bloomery.evaluate.ngram_cache import Cached, open_table
 from bloomery.evaluate.perplexity import spread
 from bloomery.measure import Measurement
 from bloomery.plan.check import check
 from bloomery.plan.load import load as load_plan
-from bloomery.stages.baselines import NGRAM_CARD, KneserNeyBaseline, KneserNeySettings, NGramBaseline, NGramSettings
+from bloomery.stages.baselines import (
+    BYTES_PER_COUNTED,
+    NGRAM_CARD,
+    PAIRS_AT_ONCE,
+    KneserNeyBaseline,
+    KneserNeySettings,
+    NGramBaseline,
+    NGramSettings,
+)
 from bloomery.stages.suites import Perplexity, PerplexitySettings
 from bloomery.stages.training import batches, next_reading, readings_before, tokens_read
 
@@ -176,15 +185,30 @@ def test_every_table_sums_to_one(
 def test_a_table_is_priced_by_what_it_counts() -> None:
     def seconds(tokens: int, **asked: Any) -> float:
         settings = KneserNeySettings.model_validate({"tune_on": "corpus:dev", "cutoffs": "tuned", **asked})
-        cost = KneserNeyBaseline().cost(settings, tokens=tokens, built=Cost(tokens=tokens, flops=1e9))
+        cost = KneserNeyBaseline().cost(settings, tokens=tokens, built=Cost(tokens=tokens, flops=1e9), vocab=300)
         assert (cost.tokens, cost.flops) == (0, 0)
         assert cost.seconds is not None
         return cost.seconds
 
     assert seconds(2000, order=5) == 2 * seconds(1000, order=5)
     assert seconds(1000, order="tuned") == seconds(1000, order=HIGHEST_ORDER) > seconds(1000, order=5) > 0
-    plain = NGramBaseline().cost(NGramSettings(order=5), tokens=1000, built=Cost())
+    plain = NGramBaseline().cost(NGramSettings(order=5), tokens=1000, built=Cost(), vocab=300)
     assert plain.seconds == seconds(1000, order=5)
+
+
+def test_a_table_of_pairs_is_priced_by_the_pairs_that_there_can_be() -> None:
+    def held(order: int, tokens: int, vocab: int) -> int:
+        cost = NGramBaseline().cost(NGramSettings(order=order), tokens=tokens, built=Cost(), vocab=vocab)
+        tuned = KneserNeySettings(order=max(order, 2))
+        if order > 1:
+            assert KneserNeyBaseline().cost(tuned, tokens=tokens, built=Cost(), vocab=vocab) == cost
+        return cost.weight_bytes // BYTES_PER_COUNTED // order
+
+    assert PAIRS_AT_ONCE == ngram_counts.PAIRS_AT_ONCE
+    assert held(2, 1000, 11_600) == 1000, "no more than were read"
+    assert held(2, 5_200_000_000, 11_600) == 11_600**2 + PAIRS_AT_ONCE
+    assert held(1, 5_200_000_000, 11_600) == 11_600 + PAIRS_AT_ONCE
+    assert held(3, 5_000_000, 10) == 5_000_000, "above pairs every token is held while it counts"
 
 
 @pytest.mark.parametrize(

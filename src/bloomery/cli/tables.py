@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bloomery.engine.budget import Amounts, about_bytes
 from bloomery.engine.pricing import PricedPlan
+from bloomery.engine.stage import Cost
 from bloomery.plan.detectable import Detectable
 from bloomery.plan.ledger import Row
 from bloomery.plan.runs import PlannedRun
@@ -46,6 +47,10 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
         memory.add_row(line.stage, line.who, *map(about_bytes, parts))
     yield memory
 
+    made = [(line.stage, line.who, line.cost) for line in priced.lines if line.cost.generated_bytes]
+    if made:
+        yield _recomputed(made)
+
     device = priced.device
     spending = Table(
         title=f"spending on {device.title}: peak x {device.utilisation:.0%} utilisation, {device.watts:g} W",
@@ -62,6 +67,18 @@ def budget_tables(priced: PricedPlan) -> Iterator[Table]:
     if priced.remedies:
         spending.add_row("every remedy used", "", *_amounts(priced.worst_case), style="bold")
     yield spending
+
+
+def _recomputed(made: Sequence[tuple[str, str, Cost]]) -> Table:
+    """What it saves that backward makes generated weights again."""
+    title = "generated weights: kept from forward to backward, or made again one matrix at a time, as they are"
+    table = Table(title=title, title_justify="left")
+    for column in ("stage", "who", "kept", "made again", "saved"):
+        table.add_column(column, justify="left" if column in ("stage", "who") else "right")
+    for stage, who, cost in made:
+        kept, again = cost.generated_bytes, cost.largest_generated_bytes
+        table.add_row(stage, who, *map(about_bytes, (kept, again, kept - again)))
+    return table
 
 
 def arithmetic_table(rows: Sequence[Row]) -> Table:

@@ -82,6 +82,8 @@ class PricedPlan:
                     "gradient_bytes": line.cost.gradient_bytes,
                     "optimiser_bytes": line.cost.optimiser_bytes,
                     "activation_bytes": line.cost.activation_bytes,
+                    "generated_bytes": line.cost.generated_bytes,
+                    "largest_generated_bytes": line.cost.largest_generated_bytes,
                     "tally": line.cost.tally.to_json() if line.cost.tally else None,
                     **line.price.amounts.to_json(),
                 }
@@ -145,7 +147,7 @@ def _baseline_cost(plan: Plan, stage: StageSpec, catalogue: Catalogue, name: str
         own = catalogue.kind(maker.kind or "")
         tokens += cost.tokens if own.fits_on(parties.settings(plan, maker, own, who, vocab=vocab)) else 0
         built = cost
-    return kind.cost(config, tokens=tokens, built=built)
+    return kind.cost(config, tokens=tokens, built=built, vocab=vocab)
 
 
 def _makers(plan: Plan, stage: StageSpec) -> Iterator[tuple[StageSpec, str]]:

@@ -37,6 +37,10 @@ class Cost:
     optimiser_bytes: float = 0.0
     activation_bytes: float = 0.0
     disk_bytes: float = 0.0
+    generated_bytes: float = 0.0
+    """Of weights that are made in every pass, were they kept from forward to backward: in no sum."""
+    largest_generated_bytes: float = 0.0
+    """Of the largest of their matrices: what is held while each is made again. In no sum."""
     tally: Tally | None = None
 
     @property
@@ -249,6 +253,7 @@ class BaselineKind(Protocol):
 class PricedBaseline(Protocol):
     """A kind of baseline that takes time worth telling."""
 
-    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
-        """Of one cell. tokens: what it is fitted on; built: the cost of the stage that built the judged model."""
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
+        """Of one cell. tokens: what it is fitted on; built: the cost of the stage that built the judged model;
+        vocab: how many ids its tokens have."""
         ...

@@ -3,7 +3,9 @@
 An order is a sorted array of keys `context * vocab + token`, where `context` is the place of the first n - 1 tokens in
 the order below. `raw` says how often the n-gram was read; `adjusted` how many different tokens stood before it (Kneser
 and Ney 1995), or its own count where none did (a row's beginning). Counting sorts: one sort of 64-bit words for each
-order, in which key and position are packed together wherever both fit. Refuses token ids beyond the vocabulary.
+order, in which key and position are packed together wherever both fit. Refuses token ids beyond the
+vocabulary. Above order two all tokens are held at once; pairs are counted by the part and added up, and take the memory
+of the distinct ones.
 
 `without_rare` leaves out what was read at most `cutoffs` times, as KenLM's --prune: thresholds are on raw counts and do
 not fall from one order to the next, so an n-gram that is kept finds its context kept.
@@ -24,6 +26,8 @@ from bloomery.errors import DataError
 Integers = NDArray[np.int64]
 Discounts = tuple[float, float, float]
 
+PAIRS_AT_ONCE = 1 << 20
+"""Tokens, at least, whose pairs are counted before they join those of the parts before."""
 FALLBACK_DISCOUNTS: Discounts = (0.5, 1.0, 1.5)
 """Where counts of counts say nothing, as for a handful of tokens (the values of KenLM)."""
 
@@ -63,14 +67,12 @@ class Counts:
         """
         assert order >= 1
         assert repeats >= 1
-        pieces = [piece for row in rows for piece in _pieces(row) if len(piece) > 1]
+        if order <= 2:
+            return _up_to_pairs(rows, order, vocab, repeats)
+        pieces = [piece for row in rows for piece in runs(row) if len(piece) > 1]
         if not pieces:
-            raise DataError("ngram", "no tokens to count", "at least one row of two tokens")
-        tokens = np.concatenate(pieces)
-        if tokens.min() < 0 or tokens.max() >= vocab:
-            raise DataError("ngram", f"token ids from {tokens.min()} to {tokens.max()}", f"0 to {vocab - 1}")
-        lengths = np.array([len(piece) for piece in pieces])
-        place = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            raise _nothing()
+        tokens, place = _laid_out(pieces, vocab)
 
         raw = -(-np.bincount(tokens[place > 0], minlength=vocab) // repeats)
         found: list[tuple[Integers, Integers]] = [(np.arange(vocab), raw)]
@@ -106,6 +108,63 @@ class Counts:
         return Counts(self.vocab, self.raw, self.adjusted if kept else self.raw, kept[:-1] + top)
 
 
+def _up_to_pairs(rows: Iterable[Batch | NDArray[Any]], order: int, vocab: int, repeats: int) -> Counts:
+    """`Counts.of` for order one or two. A part is at least half as long as the table, so that joining is rare."""
+    raw, nothing = np.zeros(vocab, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    keys, times = nothing, nothing
+    waiting: list[Integers] = []
+
+    def join() -> None:
+        nonlocal raw, keys, times
+        tokens, place = _laid_out(waiting, vocab)
+        waiting.clear()
+        ends = np.flatnonzero(place > 0)
+        raw += np.bincount(tokens[ends], minlength=vocab)
+        if order == 2:
+            fresh, often = np.unique(tokens[ends - 1] * vocab + tokens[ends], return_counts=True)
+            keys, times = _summed(np.concatenate((keys, fresh)), np.concatenate((times, often)))
+
+    length = 0
+    for row in rows:
+        for piece in runs(row):
+            if len(piece) > 1:
+                waiting.append(piece)
+                length += len(piece)
+            if length >= max(PAIRS_AT_ONCE, len(keys) // 2):
+                join()
+                length = 0
+    if waiting:
+        join()
+    if not raw.any():
+        raise _nothing()
+    raw, times = -(-raw // repeats), -(-times // repeats)
+    if not len(keys):
+        return Counts(vocab, raw, raw, ())
+    before = np.bincount(keys % vocab, minlength=vocab)
+    return Counts(vocab, raw, np.where(before > 0, before, raw), (Level(keys, times, times),))
+
+
+def _summed(keys: Integers, times: Integers) -> tuple[Integers, Integers]:
+    """Each key once, in order, with the sum of its times."""
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    return keys[starts], np.add.reduceat(times[order], starts)
+
+
+def _laid_out(pieces: Sequence[Integers], vocab: int) -> tuple[Integers, Integers]:
+    """All tokens [n] one after the other, and the place of each in its piece [n]."""
+    tokens = np.concatenate(pieces)
+    if tokens.min() < 0 or tokens.max() >= vocab:
+        raise DataError("ngram", f"token ids from {tokens.min()} to {tokens.max()}", f"0 to {vocab - 1}")
+    lengths = np.array([len(piece) for piece in pieces])
+    return tokens, np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _nothing() -> DataError:
+    return DataError("ngram", "no tokens to count", "at least one row of two tokens")
+
+
 def without_rare(counts: Counts, cutoffs: Sequence[int]) -> list[tuple[Integers, Integers, Integers]]:
     """(keys, adjusted counts, and of each context the adjusted counts left out), for the orders from two on.
 
@@ -129,8 +188,14 @@ def without_rare(counts: Counts, cutoffs: Sequence[int]) -> list[tuple[Integers,
 
 
 def discounts_of(counts: Integers) -> Discounts:
-    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, eq. 26)."""
-    once, twice, thrice, four = (int((counts == times).sum()) for times in (1, 2, 3, 4))
+    return discounts_from(*(int((counts == times).sum()) for times in (1, 2, 3, 4)))
+
+
+def discounts_from(once: int, twice: int, thrice: int, four: int) -> Discounts:
+    """D(1), D(2), D(3+) = i - (i + 1) Y n[i+1] / n[i] with Y = n1 / (n1 + 2 n2) (Chen and Goodman 1999, eq. 26).
+
+    n[i]: how many counts are i.
+    """
     if min(once, twice, thrice) == 0:
         return FALLBACK_DISCOUNTS
     share = once / (once + 2 * twice)
@@ -156,7 +221,7 @@ def group(values: Integers) -> tuple[Integers, Integers, Integers, Integers]:
     return ordered[starts], order[starts], inverse, times
 
 
-def _pieces(rows: Batch | NDArray[Any]) -> Iterator[Integers]:
+def runs(rows: Batch | NDArray[Any]) -> Iterator[Integers]:
     """Runs of consecutive tokens: of a batch its first input and the targets after it, cut where segments change.
 
     Prompts are among them: a table has no other way to know what an answer follows.

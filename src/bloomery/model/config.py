@@ -81,6 +81,10 @@ class DenseConfig(BaseModel):
             groups["head"] = Group(table, table, flops_per_token=2.0 * table)
         return Tally(groups)
 
+    def made_in_a_pass(self) -> tuple[int, int]:
+        """Numbers of the matrices that are not stored but made anew in every pass: of all, and of the largest."""
+        return 0, 0
+
     def attention_flops_per_token(self, context: int) -> float:
         """Forward operations of scores and weighted values, counted without causality as is the custom (PaLM, B)."""
         return 4.0 * self.layers * self.width * min(context, self.attention_window or context)

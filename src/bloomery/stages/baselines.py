@@ -31,7 +31,9 @@ COUNTED_PER_SECOND = 5e6
 """Tokens times orders that one core counts. On the safe side: 1.2 to 1.9M tokens/s at order 5 were measured. Tuning and
 weights, which score a held-out part, are not in it."""
 BYTES_PER_COUNTED = 40
-"""Of memory, for every token and order."""
+"""Of memory, for every token that is held and order."""
+PAIRS_AT_ONCE = 1 << 20
+"""ngram_counts.PAIRS_AT_ONCE, which loads torch."""
 
 HIGHEST_TUNED = 7
 """ngram.HIGHEST_ORDER, which loads torch."""
@@ -52,9 +54,9 @@ class NGramBaseline:
     def config_model(self) -> type[BaseModel]:
         return NGramSettings
 
-    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
         assert isinstance(config, NGramSettings)
-        return _counting(tokens, config.order)
+        return _counting(tokens, config.order, vocab)
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         from bloomery.data.prepared import Prepared
@@ -130,9 +132,9 @@ class KneserNeyBaseline:
     def config_model(self) -> type[BaseModel]:
         return KneserNeySettings
 
-    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
         assert isinstance(config, KneserNeySettings)
-        return _counting(tokens, HIGHEST_TUNED if config.order == "tuned" else config.order)
+        return _counting(tokens, HIGHEST_TUNED if config.order == "tuned" else config.order, vocab)
 
     def fit(self, config: BaseModel, tokens: Iterator[Any], ctx: StageContext) -> StageResult:
         import numpy as np
@@ -181,9 +183,11 @@ class KneserNeyBaseline:
         return StageResult(outputs={"model": folder}, tallies={"model": model.tally()})
 
 
-def _counting(tokens: int, order: int) -> Cost:
-    """Of a table: no FLOPs to speak of, so the seconds themselves; what it reads is no training."""
-    return Cost(seconds=tokens * order / COUNTED_PER_SECOND, weight_bytes=BYTES_PER_COUNTED * tokens * order)
+def _counting(tokens: int, order: int, vocab: int) -> Cost:
+    """Of a table: no FLOPs to speak of, so the seconds themselves; what it reads is no training. Up to pairs only the
+    distinct ones are held, of which there are vocab^order at most, and a part of the tokens; above, all tokens are."""
+    held = tokens if order > 2 else min(tokens, vocab**order + PAIRS_AT_ONCE)
+    return Cost(seconds=tokens * order / COUNTED_PER_SECOND, weight_bytes=BYTES_PER_COUNTED * held * order)
 
 
 class _Reading:

@@ -35,7 +35,7 @@ class FrozenRandom:
     def config_model(self) -> type[BaseModel]:
         return FrozenRandomSettings
 
-    def cost(self, config: BaseModel, *, tokens: int, built: Cost) -> Cost:
+    def cost(self, config: BaseModel, *, tokens: int, built: Cost, vocab: int) -> Cost:
         """As much as the stage that built the judged model, over all that was read: gradients flow through what is
         frozen."""
         share = tokens / built.tokens if built.tokens else 1.0

@@ -50,6 +50,7 @@ def training_cost(config: Training, model: Mapping[str, Any], vocab: int) -> Cos
     if config.activation_checkpointing:
         activations = 2 * micro_batch_tokens * shape.width * shape.layers + whole_layer
     moments = 1 if config.optimizer.name == "muon" else 2
+    generated, largest = shape.made_in_a_pass()
     trained = tally.total("trainable")
     return Cost(
         tokens=tokens,
@@ -59,5 +60,7 @@ def training_cost(config: Training, model: Mapping[str, Any], vocab: int) -> Cos
         optimiser_bytes=moments * MASTER_BYTES * trained,
         activation_bytes=activations,
         disk_bytes=MASTER_BYTES * (tally.stored + 3 * (1 + moments) * trained),
+        generated_bytes=MASTER_BYTES * generated,
+        largest_generated_bytes=MASTER_BYTES * largest,
         tally=tally,
     )

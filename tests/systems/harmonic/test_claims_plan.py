@@ -15,7 +15,10 @@ from bloomery.plan.yaml_text import parse
 from bloomery.stages.settings import architecture
 from support.command import finished, process, write_text
 
-LEVELS = {"l2": "l1", "l1xl2": "l2", "l3": "l2", "l4": "l3"}
+LEVELS = {"l2": "l1", "l1xl2": "l2", "l3": "l2", "l4": "l3", "l5": "l4"}
+LEVEL_2 = ("depth", "after", "first", "before", "instead")
+"""Stages whose model is of level 2."""
+BELOW = {**LEVELS, **dict.fromkeys(LEVEL_2, "l1")}
 SMALL = {"layers": 1, "width": 32, "heads": 2}
 
 
@@ -24,16 +27,39 @@ def test_it_checks_clean_and_no_level_comes_before_the_one_below_has_passed() ->
     report = check(loaded, catalogue)
     assert (report.problems, report.warnings) == ((), ())
     plan = resolve(loaded)
-    for level, below in LEVELS.items():
-        stage = plan.stage(level)
-        assert stage.needs["validated"] == f"{below}.passed"
-        assert stage.optional
+    for stage in plan.stages:
+        assert stage.needs.get("validated", "").removesuffix(".passed") == BELOW.get(stage.id, "")
+        assert stage.optional is (stage.id in BELOW)
     for level in ("l1", "l2", "l3", "l4"):
         rivals = {condition.relative_to for condition in plan.stage(level).gate}
         assert {"baseline:frozen", "baseline:bigram"} <= rivals
     named = [row for claim in plan.claims for row in claim.rows]
     assert len(named) == len(set(named))
     assert set(named) <= set(ledger().by_id())
+
+
+@pytest.mark.parametrize("name", ["harmonic/claims", "harmonic/claims-core"])
+def test_no_level_is_supported_but_against_the_narrow_dense_model_too(name: str) -> None:
+    """Spec 4.2: (a) frozen random, (c) a narrow dense model of equal total parameters. Gates ask for (a) and (b)."""
+    plan = resolve(load(find_plan(name)))
+    rivals: dict[str, set[str]] = {}
+    for claim in plan.claims:
+        if claim.id in ("l1-33x", "l2-shared", "l3-87x", "l4"):
+            (stage,) = {condition.of for condition in claim.gate}
+            rivals[str(stage)] = {str(condition.relative_to) for condition in claim.gate}
+    assert {stage.partition("@")[0] for stage in rivals} == {"stage:l1", "stage:l2", "stage:l3", "stage:l4"}
+    for against in rivals.values():
+        assert {"baseline:frozen", "control"} <= against
+    assert plan.control is not None
+    assert (plan.control.twin, plan.control.match) == ("dense", "stored")
+
+
+def test_the_rest_runs_level_2_after_level_1_has_passed() -> None:
+    loaded = load(find_plan("harmonic/claims-rest"))
+    report = check(loaded, catalogue)
+    assert (report.problems, report.warnings) == ((), ())
+    needs = {stage.id: stage.needs.get("validated") for stage in resolve(loaded).stages}
+    assert {name for name, below in needs.items() if below == "l1.passed"} == {*LEVEL_2, "sixty", "l1xl2"}
 
 
 def test_its_arms_store_what_the_seed_says_and_as_many_as_each_other() -> None:
@@ -106,7 +132,7 @@ def test_all_of_it_runs_as_a_smaller_plan(tmp_path: Path) -> None:
     assert set(verdicts) == {stage["id"] for stage in plan["stages"]}, said.out + said.err
     assert said.code in (0, 1)
     forced = {event["text"].split()[2] for event in events if event["event"] == "note" and "--force" in event["text"]}
-    assert forced == {level for level, below in LEVELS.items() if verdicts[below] != "pass"}
+    assert forced == {level for level, below in BELOW.items() if verdicts[below] != "pass"}
     claims = {event["id"]: event["status"] for event in events if event["event"] == "claim_judged"}
     assert set(claims) == {claim["id"] for claim in plan["claims"]}
     report = (folder / "report.md").read_text()

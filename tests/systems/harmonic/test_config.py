@@ -1,14 +1,16 @@
 """Harmonic counts in closed form: how much is stored, and what is refused."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bloomery.model.config import DenseConfig
 from bloomery.stages.settings import misfit
+from bloomery.systems.harmonic.bases import make
 from bloomery.systems.harmonic.config import HarmonicConfig
-from bloomery.systems.harmonic.sizes import FORMS, halves, size
+from bloomery.systems.harmonic.sizes import FORMS, OPTIONS, halves, size
 
 QUICKSTART = HarmonicConfig(layers=4, width=256, heads=4, compression=10)
 
@@ -63,3 +65,43 @@ def test_which_weights_are_of_another_shape() -> None:
     assert misfit(shape, shape | {"compression": 3}).startswith("another shape: ")
     dense = {key: value for key, value in shape.items() if key != "compression"} | {"system": "dense"}
     assert misfit(dense, shape) == "another system: dense, then harmonic"
+
+
+VALUES = {"omega": 2.0, "blocks": 4, "atom_width": "wide", "form": "low_rank"}
+LEVELS = {
+    "low_rank": ({"level": 2, "form": "low_rank", "meta_components": 4}, {"form"}),
+    "literal": ({"level": 2, "form": "literal", "meta_components": 4}, {"form"}),
+    "level 2": ({"level": 2, "meta_components": 4}, {"omega", "form"}),
+    "level 3": ({"level": 3, "meta_components": 4, "depth_harmonics": 1}, {"omega", "form"}),
+    "level 4": ({"level": 4, "meta_components": 4}, {"form"}),  # whose one form is checked elsewhere
+}
+
+
+@pytest.mark.parametrize("key", VALUES)
+@pytest.mark.parametrize("what", [*FORMS, *LEVELS])
+def test_a_setting_that_nothing_reads_is_refused(what: str, key: str) -> None:
+    changes, heard = LEVELS.get(what, ({"basis": what, "compression": 4}, {*OPTIONS.get(what, ())}))
+    shape = {"layers": 2, "width": 64, "heads": 2, **changes}
+    default = HarmonicConfig.model_fields[key].default
+    if key in heard:
+        assert what == "level 4" or HarmonicConfig.model_validate(shape | {key: VALUES[key]})
+        return
+    with pytest.raises(
+        ValidationError, match=rf"{key}: {VALUES[key]} says nothing to .*; {key} is for .*: leave it out"
+    ):
+        HarmonicConfig.model_validate(shape | {key: VALUES[key]})
+    written_out = HarmonicConfig.model_validate(shape).model_dump(mode="json")
+    assert HarmonicConfig.model_validate(written_out | {key: default}) == HarmonicConfig.model_validate(shape)
+
+
+def test_what_is_said_to_be_heard_is_what_is_built_with() -> None:
+    """A key moves the numbers drawn, or their shapes, exactly where a basis is said to read it."""
+    for basis in FORMS:
+        for key in ("omega", "blocks", "atom_width"):
+            values: tuple[object, object] = (HarmonicConfig.model_fields[key].default, VALUES[key])
+            made = []
+            for value in values:
+                linear = make(basis, 64, 64, 4.0, **{key: value})
+                linear.initialise(torch.Generator().manual_seed(0))
+                made.append(linear.weight())
+            assert torch.equal(*made) == (key not in OPTIONS.get(basis, ())), (basis, key)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from bloomery.data.mix import Batch
 from bloomery.data.prepared import Prepared
 from bloomery.engine.discover import catalogue
 from bloomery.engine.stage import Stopped
@@ -21,7 +22,7 @@ from bloomery.model.dense import Transformer
 from bloomery.model.dense import build as build_dense
 from bloomery.stages import training
 from bloomery.stages.pretrain import Pretrain, Settings
-from bloomery.systems.harmonic import k0_init
+from bloomery.systems.harmonic import bigram, k0_init
 from bloomery.systems.harmonic.bases import TABLE
 from bloomery.systems.harmonic.bigram import BigramTable
 from bloomery.systems.harmonic.config import HarmonicConfig
@@ -68,6 +69,52 @@ def test_the_first_model_is_the_bigram_model_of_its_factors(kind: str, tied: boo
             hidden = embedding / torch.sqrt(embedding.pow(2).mean() + epsilon) * factors.gain
             expected = hidden @ (factors.embedding if factors.head is None else factors.head).T
             np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
+
+
+def chain(vocab: int, count: int) -> torch.Tensor:
+    """Each token is followed by its successor nine times in ten."""
+    random = np.random.default_rng(3)
+    tokens = np.zeros(count, dtype=np.int64)
+    for place in range(1, count):
+        tokens[place] = (tokens[place - 1] + 1) % vocab if random.random() < 0.9 else random.integers(vocab)
+    return torch.from_numpy(tokens)
+
+
+def test_a_shuffled_corpus_keeps_its_tokens_and_loses_its_pairs() -> None:
+    text = chain(16, 8000).view(80, 100)
+    batches = [Batch(rows[:, :-1], rows[:, 1:]) for rows in text.split(20)]
+    one, again, other = (bigram.shuffled(batches, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.tokens, again.tokens)
+    assert not torch.equal(one.tokens, other.tokens)
+    whole = torch.cat((one.tokens[0], one.targets[0, -1:]))
+    assert torch.equal(one.tokens[0, 1:], one.targets[0, :-1])
+    assert torch.equal(whole.bincount(), text.flatten().bincount())
+
+    def information(rows: list[Batch]) -> float:
+        """Nats that a token says of the next, in float64: sum pi(t) p(w | t) log p(w | t) / p(w)."""
+        table, _ = bigram.count(rows, vocab=16, end=99)
+        joint = table.weight.double()[:, None] * table.log_probability.double().exp()
+        return float((joint * (table.log_probability.double() - joint.sum(0).log())).sum())
+
+    assert information([one]) < 0.03 < 1.5 < information(batches)
+
+
+def test_k0_of_a_shuffled_corpus_begins_as_the_unigram() -> None:
+    """Next to the same of the corpus as it stands: what it knows of the text, in float64."""
+    text = chain(16, 8000).view(80, 100)
+    frequency = text.flatten().bincount().double() / text.numel()
+    unigram = float(-(frequency * frequency.log()).sum())
+    begun: dict[bool, float] = {}
+    for shuffle in (False, True):
+        shape = DenseConfig.model_validate({**SHAPE, "tie_embeddings": False})
+        made: Any = build_dense(shape, 16, compute_dtype=torch.float64).double()
+        K0().begin(
+            K0Settings(kind="k0", shuffle=shuffle), made, iter([Batch(text[:, :-1], text[:, 1:])]), seed=0, end=99
+        )
+        logits = made(text[:, :-1]).logits.detach().double()
+        begun[shuffle] = float(nn.functional.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten()))
+    assert begun[True] == pytest.approx(unigram, abs=0.05)
+    assert begun[False] < unigram - 1.5
 
 
 @pytest.mark.parametrize("tied", [False, True])

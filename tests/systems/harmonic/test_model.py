@@ -42,7 +42,7 @@ def configs(draw: st.DrawFn, basis: Basis) -> HarmonicConfig:
             compression=draw(st.floats(1, 5)),
             basis=basis,
             frozen=draw(st.booleans()),
-            blocks=draw(st.integers(1, 16)),
+            **({"blocks": draw(st.integers(1, 16))} if basis == "monarch" else {}),
         )
     except ValidationError:
         assume(False)

@@ -3,15 +3,25 @@
 import json
 import re
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asked import manuals
+from hypothesis import given
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 import bloomery.systems.harmonic
 from bloomery.engine.events import read_events
+from bloomery.engine.gate import judge
+from bloomery.engine.prescribe import next_attempt
+from bloomery.measure import Emitted, Measurement
+from bloomery.plan.find import find_plan
+from bloomery.plan.load import load as load_plan
+from bloomery.plan.load import resolve
+from bloomery.plan.schema import StageSpec
 from support.command import finished, process, write_text
 
 PLAN = Path(bloomery.systems.harmonic.__file__).parent / "plans/roadmap.yaml"
@@ -58,6 +68,37 @@ def small_plan(folder: Path) -> Path:
 
 def run(folder: Path) -> Any:
     return process(["run", "roadmap.yaml", "--runs", folder / "runs", "--threads", "1"], folder)
+
+
+@pytest.mark.parametrize("plan", ["harmonic/roadmap", str(Path(__file__).parents[2] / "plans/harmonic.yaml")])
+@given(choice=st.floats(0, 1), functions=st.floats(0, 1))
+def test_every_benchmark_result_has_one_scenario(plan: str, choice: float, functions: float) -> None:
+    """Seed 4.3: A above 35 and 10 %, B at 25 and 5 % or more, C below; one of the two that is below B's floor is C."""
+    expected = "A" if choice > 0.35 and functions > 0.10 else "B" if choice >= 0.25 and functions >= 0.05 else "C"
+    assert scenario(plan, choice, functions) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "functions", "expected"),
+    [(0.24, 0.04, "C"), (0.0, 0.0, "C"), (0.30, 0.07, "B"), (0.36, 0.07, "B"), (0.36, 0.11, "A"), (0.33, 0.0, "C")],
+)
+def test_the_seeds_scenarios_by_hand(choice: float, functions: float, expected: str) -> None:
+    assert scenario("harmonic/roadmap", choice, functions) == expected
+
+
+def scenario(plan: str, choice: float, functions: float) -> str:
+    """Of a first attempt: A where the gate passes, else the rule that is taken."""
+    stage = benchmark_stage(plan)
+    names = ("bench/choice/accuracy", "bench/completion/pass_rate")
+    evidence = [Measurement(name, value, seed=0) for name, value in zip(names, (choice, functions), strict=True)]
+    verdict = judge(stage.gate, evidence, {name: Emitted("share", "higher") for name in names})
+    decision = next_attempt(stage, verdict, evidence, {})
+    return "A" if decision.rule is None else decision.rule.name
+
+
+@cache
+def benchmark_stage(plan: str) -> StageSpec:
+    return resolve(load_plan(find_plan(plan))).stage("benchmark")
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@
     python mortal.py DEED TOKEN CALL run PLAN ...           dies in the CALL-th call of that deed
 
 Deeds are `read` and `sleep` of a memory, of the piece that begins at TOKEN, and `save`, the first from TOKEN on. Calls
-are those that sys.setprofile sees. Saves come every few pieces, by a clock that ticks once whenever it is asked.
+are those that sys.setprofile sees. Saves come every few pieces, by a clock that ticks once whenever it is asked. Every
+table is a mapped file.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bloomery.cli import main
-from bloomery.systems.holographic import waking
+from bloomery.systems.holographic import mapped, waking
 from bloomery.systems.holographic.attractor import Attractor
 from bloomery.systems.holographic.theory_memory import TheoryMemory
 
@@ -57,6 +58,7 @@ class Reaper:
         setattr(owner, deed, lambda *given: self.watch(deed, self.at, lambda: real(*given)))
 
     def stand_by(self) -> None:
+        mapped.MAPPED_FROM = 1
         for memory in (Attractor, TheoryMemory):
             self.stand_beside(memory, "read")
             self.stand_beside(memory, "sleep")

@@ -126,15 +126,18 @@ def test_killed_at_random_tokens_it_ends_with_the_same_bytes(
         assert life.live(*moment) == -signal.SIGKILL, moment
     assert life.live("ledger.json") == 0
     assert life.ending() == ending, planned
+    left = {one.name for one in life.run.glob("wake/1/candidate-seed0/*")}
+    assert left == {"model", "state"}  # and no table of one that died
     resumed = [event["text"] for event in life.events if event["event"] == "note"]
     assert any(text.startswith("goes on from step") for text in resumed), planned
 
 
 @pytest.mark.slow
-def test_verify_resume_proves_it_of_a_memory(begin: Begin) -> None:
+@pytest.mark.parametrize("variant", ["attractor", "v4"])
+def test_verify_resume_proves_it_of_a_memory(variant: str, begin: Begin) -> None:
     arguments = ["verify-resume", "plan.yaml", "--stage", "wake", "--kills", "2", "--threads", "1"]
     arguments += ["--set", "stages.wake.config.evaluate_every=2k tok"]
-    said = finished(process(arguments, begin("attractor").folder))
+    said = finished(process(arguments, begin(variant).folder))
     assert "candidate seed 0: equal  weights" in said.out, said
     # On a very fast machine both kills may come before the first save; then it must say so.
     assert (said.code == 0 and "bit-exact: weights, by" in said.out) or (said.code == 1 and "not shown" in said.out)

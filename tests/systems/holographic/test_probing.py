@@ -48,7 +48,7 @@ def test_a_context_wakes_the_prototype_of_the_nearest_witness_and_margin_is_of_t
     assert scorer.features(asked).tolist() == counts
     said, sure = scorer.answers(torch.from_numpy(asked[None]))
     assert sure[0].tolist() == pytest.approx(margins)
-    own = made.retrieved(asked, 0)[made.names.index("prior")]
+    own = next(iter(made.retrieved(asked, 0, len(asked))))[1][made.names.index("prior")]
     rows = np.zeros((len(asked), VOCAB))
     np.add.at(rows, (own.rows, own.tokens), own.weights)
     assert rows[np.arange(len(asked)), said[0].numpy()].tolist() == pytest.approx(rows.max(-1).tolist())
@@ -72,7 +72,7 @@ def test_greedy_text_is_the_seed_s_decoding_of_the_retrieved_attractor(how: str)
     history = np.concatenate(([END], TEXT[700:720]))
     found = scorer.logprobs(torch.from_numpy(history[None]))[0]
     assert found.exp().sum(-1).tolist() == pytest.approx([1.0] * len(history), abs=1e-9)
-    weights, votes = made.weights(), made.retrieved(history, 0)
+    weights, votes = made.weights(), next(iter(made.retrieved(history, 0, len(history))))[1]
     mixed = np.zeros((len(history), VOCAB))
     for weight, each in zip(weights[1:], votes, strict=True):
         np.add.at(mixed, (each.rows, each.tokens), weight * each.weights)

@@ -34,7 +34,7 @@ def test_sums_to_one_at_a_thousand_random_places(text: tuple[list[np.ndarray], i
     documents, end = text
     settings = {"variant": name, "tokens": 100_000, "context": 16, "prototypes": 64 if name == "attractor" else None}
     wake = Consolidate.model_validate(settings, context={"system": "holographic"})
-    memory = variant(name).create(wake, VOCAB, end, 0)
+    memory = variant(name).create(wake, VOCAB, end, 0, None)
     read = documents[:80] if name == "attractor" else documents[:12]
     memory.read(*stream(read))
     memory.sleep(PHASES, np.random.default_rng(0))

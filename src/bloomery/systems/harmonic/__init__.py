@@ -18,6 +18,7 @@ SYSTEM = System(
         "packets": "bloomery.systems.harmonic.specialists:Packets",
         "cascade": "bloomery.systems.harmonic.cascade:Cascade",
         "k0_blend": "bloomery.systems.harmonic.k0_blend:K0Blend",
+        "from_dense": "bloomery.systems.harmonic.from_dense_stage:FromDense",
         "to_l2": "bloomery.systems.harmonic.to_level:ToL2",
         "to_l3": "bloomery.systems.harmonic.to_level:ToL3",
     },

@@ -29,6 +29,7 @@ from torch import Tensor
 from bloomery.data.mix import Batch
 from bloomery.errors import TrainingError
 from bloomery.evaluate.ngram import NGram
+from bloomery.evaluate.ngram_counts import runs
 
 LARGEST_VOCAB = 8192
 """Of which a table of float32 takes 256 MiB."""
@@ -100,6 +101,16 @@ def count(batches: Iterable[Batch], *, vocab: int, end: int) -> tuple[BigramTabl
         seen += np.bincount(row.tokens[learned].flatten().numpy(), minlength=vocab)
     weight = torch.from_numpy((seen + 1) / (seen + 1).sum()).float()
     return BigramTable(table, weight), scorer
+
+
+def shuffled(batches: Iterable[Batch], *, seed: int) -> Batch:
+    """All their tokens as one row, in an order drawn from `seed`: as often as before, next to nothing in particular.
+
+    What K0 makes of it is the control of K0: scales, warm-up and frequencies without any statistics of pairs.
+    """
+    tokens = np.concatenate([run for batch in batches for run in runs(batch)])
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(tokens))[None]
+    return Batch(tokens=order[:, :-1], targets=order[:, 1:])
 
 
 def factorise(table: BigramTable, width: int, *, method: str, tied: bool, seed: int) -> Factors:

@@ -2,7 +2,7 @@
 
 Every linear of the blocks is generated from as many components of its basis as fit into the dense count divided by
 `compression` (sizes.py). Embeddings, norms and head stay dense, so the whole model shrinks by less than its linears.
-Refuses a compression that leaves some linear without a single component.
+Refuses a compression that leaves some linear without a single component, and a setting that nothing would read.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from pydantic import Field, model_validator
 from bloomery.measure import Group, Tally
 from bloomery.model.config import DenseConfig, total
 from bloomery.systems.harmonic.levels import linear_group, shared_group
-from bloomery.systems.harmonic.sizes import BLOCKS, largest_compression, size
+from bloomery.systems.harmonic.sizes import BLOCKS, FORMS, OPTIONS, largest_compression, size
 
 Basis = Literal["sine", "monarch", "lowrank", "kron", "hashed", "row_gauss", "row_scale_space", "row_gabor", "row_cos"]
+OPTION_KEYS = {
+    "omega": "the basis sine, and shared_coordinates at levels 2 and 3",
+    "blocks": "the basis monarch",
+    "atom_width": "the bases row_gauss and row_gabor",
+    "form": "levels 2 and 3",
+}
+"""Keys that not every way of storing reads, and which do; `sizes.OPTIONS` says so of the bases."""
 CHUNK = 128
 """Tokens among which overlap_linear looks at pairs; sums are carried from one chunk to the next."""
 FEED_FORWARD = ("gate", "up", "down")
@@ -46,7 +53,8 @@ class HarmonicConfig(DenseConfig):
     depth_harmonics: int | None = Field(default=None, ge=1)
     """Of level 3: at most as many as layers; with as many it can represent all that level 2 can."""
     omega: float = Field(default=3.0, gt=0.0)
-    """Of `sine`: its frequency. Measured: 1 behaves like a low-rank matrix, 10 is too wiggly to learn, 3 is best."""
+    """Of `sine`, and of shared coordinates: the frequency. Measured for `sine`: 1 behaves like a low-rank matrix, 10 is
+    too wiggly to learn, 3 is best."""
     blocks: int = Field(default=BLOCKS, ge=1)
     """Of `monarch`: at most so many, the largest number that divides both sides of a linear."""
     atom_width: Literal["narrow", "wide"] = "narrow"
@@ -94,6 +102,23 @@ class HarmonicConfig(DenseConfig):
         return self
 
     @model_validator(mode="after")
+    def _no_setting_is_ignored(self) -> Self:
+        for key in (each for each in OPTION_KEYS if each not in self.hears()):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                here = f"basis {self.basis}" if self.level == 1 else f"level {self.level} in form {self.form}"
+                raise ValueError(
+                    f"{key}: {getattr(self, key)} says nothing to {here}; {key} is for {OPTION_KEYS[key]}: leave it out"
+                )
+        return self
+
+    def hears(self) -> tuple[str, ...]:
+        """Of omega, blocks, atom_width and form those that say something here."""
+        if self.level == 1:
+            return OPTIONS.get(self.basis, ())
+        shared = self.level < 4 and self.form == "shared_coordinates"
+        return ("form", "omega") if shared else ("form",)
+
+    @model_validator(mode="after")
     def _every_linear_has_a_component(self) -> Self:
         if self.compression is None:
             return self
@@ -119,6 +144,13 @@ class HarmonicConfig(DenseConfig):
     def generates(self, name: str) -> bool:
         """Whether this linear of a block is generated."""
         return self.where == "all" or (self.where == "feed_forward") == (name in FEED_FORWARD)
+
+    def made_in_a_pass(self) -> tuple[int, int]:
+        """Of the linears that are generated as matrices; those applied factor by factor never are (layers.py)."""
+        if self.form == "low_rank" or (self.level == 1 and FORMS[self.basis](self.width, self.width).factorised):
+            return 0, 0
+        numbers = [inputs * outputs for name, inputs, outputs in self.linear_shapes() if self.generates(name)]
+        return self.layers * sum(numbers), max(numbers)
 
     def dense(self) -> DenseConfig:
         """The same shape with its matrices stored."""

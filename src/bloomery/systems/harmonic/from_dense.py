@@ -11,13 +11,14 @@
 | sine                 | small phases, where a sine is nearly linear: the low-rank fit of its rank      | no           |
 
 and then, if asked for, `steps` of Adam at the natural scales, of which the best is kept. Unexplained energy and loss
-disagree (spec 2.3): an index-harmonic form may explain as much as a low-rank one and cost far more loss.
+disagree (spec 2.3): an index-harmonic form may explain as much as a low-rank one and cost far more loss. A `start` of
+random or zero is what a fit is measured against: components as they are drawn, and a matrix of zeros.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,8 @@ from bloomery.errors import TrainingError
 from bloomery.systems.harmonic import bases, sizes
 from bloomery.systems.harmonic.layers import HarmonicLinear
 from bloomery.systems.harmonic.metric import Metric
+
+Start = Literal["fit", "random", "zero"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,15 @@ def from_dense(
     *,
     gain: float = 1.0,
     compute_dtype: torch.dtype = torch.float32,
+    start: Start = "fit",
+    seed: int = 0,
     steps: int = 0,
     rate: float = 0.03,
     **options: Any,
 ) -> Conversion:
     """covariance: E x x^T of what the layer reads, up to a factor. gain, compute_dtype, options: as `bases.make` takes
-    them. steps, rate: of Adam, relative to each factor's natural scale; the fit is kept where it does not help.
+    them. start: what Adam begins with; seed: of a random start. steps, rate: of Adam, relative to each factor's natural
+    scale; the start is kept where it does not help.
 
     compression below 1 is allowed: a whole budget shows what is lost to the form alone. Raises TrainingError.
     """
@@ -67,13 +73,22 @@ def from_dense(
     metric = Metric.of(covariance)
     linear = bases.make(basis, inputs, outputs, compression, gain, compute_dtype, **options)
     target = weight.detach().double().cpu()
-    linear.initialise(torch.Generator().manual_seed(0))
+    linear.initialise(torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        linear.fit(target, metric)
+        if start == "fit":
+            linear.fit(target, metric)
+        elif start == "zero":
+            silence(linear)
     if steps:
         refine(linear, target, metric, steps, rate)
     found = exact(linear)
     return Conversion(linear, Metric().unexplained(target, found), metric.unexplained(target, found))
+
+
+def silence(linear: HarmonicLinear) -> None:
+    """Make W zero by one factor in which it is linear: the others, as drawn, let that one learn."""
+    name = next(name for name, scale in linear.scales().items() if scale.group != "centres")
+    linear.get_parameter(name).zero_()
 
 
 @torch.no_grad()

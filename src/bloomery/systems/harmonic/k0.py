@@ -26,6 +26,9 @@ class K0Settings(Init):
     bias: the unigram alone. +fit: then fitted to the table."""
     iterations: int = Field(default=60, ge=1)
     """Of Adam, in the fit."""
+    shuffle: bool = False
+    """Count the same tokens in a random order: the control, in which no pair says anything. `init/excess_loss` is then
+    above the table of that order."""
     centres: Literal["random", "kmeans_svd"] = "random"
     """Where a generated linear's components lie. kmeans_svd: the input coordinates of sines at k-means centres of the
     embedding that the singular vectors gave; other bases refuse it, and dense linears have none."""
@@ -53,7 +56,10 @@ class K0:
 
         assert isinstance(config, K0Settings)
         frame = k0_init.frame_of(model)
-        table, scorer = bigram.count(distinct(tokens), vocab=frame.vocab, end=end)
+        rows = distinct(tokens)
+        if config.shuffle:
+            rows = iter([bigram.shuffled(rows, seed=seed)])
+        table, scorer = bigram.count(rows, vocab=frame.vocab, end=end)
         method, _, fitted = config.method.partition("+")
         iterations = config.iterations if fitted else 0
         k0_init.apply(frame, k0_init.solve(frame, table, method=method, iterations=iterations, seed=seed))

@@ -80,6 +80,14 @@ FORMS: Mapping[str, Callable[[int, int], Form]] = {
 }
 """basis -> (inputs, outputs) -> Form"""
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "sine": ("omega",),
+    "monarch": ("blocks",),
+    "row_gauss": ("atom_width",),
+    "row_gabor": ("atom_width",),
+}
+"""Of a model's keys those that a basis reads beside its compression; the others read none."""
+
 
 def size(basis: str, inputs: int, outputs: int, compression: float) -> Size:
     """The largest size of `basis` that stores at most inputs * outputs / compression numbers."""

@@ -106,8 +106,11 @@ class _ToLevel(ABC):
         """The `model` setting of what goes out. Raises PlanError where no such model is possible."""
         known = set(HarmonicConfig.model_fields) - set(LEVEL_1)
         kept = {key: value for key, value in before.items() if key in known}
+        kept |= self.keys(config, before)
+        if kept.get("form") == "low_rank":  # has no sine
+            kept.pop("omega", None)
         try:
-            made = HarmonicConfig.model_validate({**kept, **self.keys(config, before)})
+            made = HarmonicConfig.model_validate(kept)
         except ValidationError as error:
             said = error.errors()[0]
             where = ".".join(str(part) for part in said["loc"]) or "config"

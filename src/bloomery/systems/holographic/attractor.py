@@ -28,11 +28,12 @@ from bloomery.evaluate.ngram_files import write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic import dreams
 from bloomery.systems.holographic.attractors import freeze
+from bloomery.systems.holographic.columns import arrays_of, put_back, wanted
 from bloomery.systems.holographic.counting import KEPT, Counting
-from bloomery.systems.holographic.ladders import Ladder, longest, words
+from bloomery.systems.holographic.ladders import Ladder, contexts, longest, words
 from bloomery.systems.holographic.saved import fitting, reading, whole, within
 from bloomery.systems.holographic.scorer import AttractorScorer
-from bloomery.systems.holographic.store import COUNTS_OF_COUNTS, PLACE, Items, narrowed, widened
+from bloomery.systems.holographic.store import Items
 
 FILE = "memory.npz"
 LONGEST_DAY = 1 << 23
@@ -73,7 +74,8 @@ class Attractor:
     """See the module. `Memory` is its interface."""
 
     def __init__(self, settings: Settings, folder: Path | None = None) -> None:
-        """folder: where the tables lie while it works; None: in memory. What lasts is what `save` writes."""
+        """folder: of the files that large tables are mapped to while it works (mapped.py); None: all are in memory.
+        What lasts is what `save` writes."""
         assert {1, 2} <= set(settings.timescales)
         self.settings, self.vocab = settings, settings.vocab
         self.counting = Counting(settings.ladders(), settings.store_bytes, folder)
@@ -162,10 +164,8 @@ class Attractor:
 
     def times(self) -> Int[np.ndarray, " v"]:
         """How often each token was read."""
-        items = self.items("words", 0)
-        out = np.zeros(self.vocab, dtype=np.int64)
-        out[(items.keys & np.uint64((1 << 20) - 1)).astype(np.int64)] = items.raw
-        return out
+        everything = contexts(self.counting.ladders[0], np.zeros(1, dtype=np.int64), [None])[0]
+        return self.counting.tables["words"][0].look_up(everything | np.arange(self.vocab, dtype=np.uint64))[0]
 
     def scorer(
         self,
@@ -185,7 +185,7 @@ class Attractor:
         ]
         stored = {
             one.name: [
-                freeze(table.items(), table.forgotten, _cutoff(cutoffs, longest(features)))
+                freeze(table.blocks(), table.forgotten, _cutoff(cutoffs, longest(features)))
                 for features, table in zip(one.rungs, self.counting.tables[one.name], strict=True)
             ]
             for one in known
@@ -243,17 +243,13 @@ class Attractor:
             arrays[f"classes_{number}"] = _there(table)
         for name, tables in self.counting.tables.items():
             for number, table in enumerate(tables):
-                items = table.items()
-                arrays[f"{name}_{number}_keys"] = items.keys
-                arrays[f"{name}_{number}_gone"] = np.array([table.bytes, table.dropped, *table.forgotten])
-                arrays |= narrowed(f"{name}_{number}_raw", items.raw)
-                arrays |= narrowed(f"{name}_{number}_adjusted", items.adjusted)
+                arrays |= arrays_of(table, f"{name}_{number}")
         write_arrays(folder, arrays, FILE)
 
 
 def open(folder: Path, working: Path | None = None) -> Attractor:
     """The memory that was saved in the folder. working: see `Attractor`. Raises ArtifactError where it is damaged."""
-    with reading(folder / FILE) as (arrays, about):
+    with reading(folder / FILE, working=working) as (arrays, about):
         settings = TypeAdapter(Settings).validate_python(about["settings"])
         whole(about["settings"], "vocab", "store_bytes", "classes_back", "seed")
         if not {1, 2} <= set(settings.timescales):
@@ -269,30 +265,22 @@ def open(folder: Path, working: Path | None = None) -> Attractor:
         memory.alphabets += [arrays[f"classes_{n}"] for n in range(1, about["clusterings"] + 1)]
         for name, tables in memory.counting.tables.items():
             for number, table in enumerate(tables):
-                key = f"{name}_{number}"
-                size, table.dropped, *forgotten = (int(one) for one in arrays[f"{key}_gone"])
-                items = Items(arrays[f"{key}_keys"], widened(f"{key}_raw", arrays), widened(f"{key}_adjusted", arrays))
-                if len(items.keys) * PLACE.itemsize >= size:
-                    raise ValueError(f"'{key}_keys' take more than {size} bytes")
-                table.put(items, size)
-                table.forgotten[:] = forgotten
+                put_back(table, f"{name}_{number}", arrays)
     return memory
 
 
 def _check(memory: Attractor, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
     """Raises KeyError or ValueError where an array is not one of this memory's."""
     whole(about, "sleeps", "tokens_read", "length", "counted", "replayed", "readings", "clusterings")
-    vocab, kinds = memory.vocab, {"_at": np.int64, "_large": np.uint32}
-    wanted: dict[str, Any] = {
+    vocab = memory.vocab
+    needed: dict[str, Any] = {
         "day": (np.int32, (about["length"],)), "starts": (np.int64, ("s",)), "schemas": (np.int64, ("m", 2))
     }  # fmt: skip
-    wanted |= {f"classes_{number}": (np.int64, (vocab,)) for number in range(1, about["clusterings"] + 1)}
+    needed |= {f"classes_{number}": (np.int64, (vocab,)) for number in range(1, about["clusterings"] + 1)}
     for name, tables in memory.counting.tables.items():
-        for key in (f"{name}_{number}" for number in range(len(tables))):
-            wanted |= {f"{key}_keys": (np.uint64, (key,)), f"{key}_gone": (np.int64, (2 + COUNTS_OF_COUNTS,))}
-            for which in (f"{key}_raw", f"{key}_adjusted"):
-                wanted |= {which: (np.uint8, (key,)), **{which + end: (kind, (which,)) for end, kind in kinds.items()}}
-    fitting(arrays, wanted)
+        for number in range(len(tables)):
+            needed |= wanted(f"{name}_{number}")
+    fitting(arrays, needed)
     if about["clusterings"] not in (0, len(memory.settings.prototypes)):
         raise ValueError(f"{about['clusterings']} clusterings, not {len(memory.settings.prototypes)}")
     within("day", arrays["day"], vocab)

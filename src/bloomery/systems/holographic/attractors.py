@@ -12,16 +12,16 @@ targets, 26 bytes an entry and 38 a context: two places a look-up, fetched ahead
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 from numpy.typing import NDArray
 
-from bloomery.evaluate.ngram_counts import Discounts, discounts_of
+from bloomery.evaluate.ngram_counts import Discounts, discounts_from
 from bloomery.systems.holographic.ladders import CONTEXT, REST, Keys, Ladder, longest
-from bloomery.systems.holographic.store import COUNTS_OF_COUNTS, ROOM, Items, counts, library, without_rare
+from bloomery.systems.holographic.store import ROOM, Items, counts, counts_of_counts, library, without_rare
 
 Reals = NDArray[np.float64]
 ENTRY = np.dtype([("key", "<u8"), ("share", "<f8")])
@@ -37,13 +37,15 @@ class Frozen(NamedTuple):
     discounts: Discounts
 
 
-def freeze(items: Items, forgotten: Int[np.ndarray, " 4"], cutoff: int) -> Frozen:
-    """Without what was read at most `cutoff` times; its mass and the counts of counts stay."""
-    own = counts(items)[items.raw > 0]
-    more = np.repeat(np.arange(1, COUNTS_OF_COUNTS + 1), forgotten)
-    discounts = discounts_of(np.concatenate((own, more)))
-    kept, _ = without_rare(items, cutoff)
-    return Frozen(kept.keys, counts(kept), discounts)
+def freeze(blocks: Iterable[Items], forgotten: Int[np.ndarray, " 4"], cutoff: int) -> Frozen:
+    """Without what was read at most `cutoff` times; its mass and the counts of counts stay. blocks: of a Table."""
+    times = forgotten.copy()
+    kept: list[Items] = []
+    for items in blocks:
+        times += counts_of_counts(counts(items)[items.raw > 0])
+        kept.append(without_rare(items, cutoff)[0])
+    keys = np.concatenate([one.keys for one in kept])
+    return Frozen(keys, np.concatenate([counts(one) for one in kept]), discounts_from(*times.tolist()))
 
 
 class Step(NamedTuple):

@@ -30,7 +30,7 @@ MOST_RARE = 1 << 20
 
 class Counting:
     def __init__(self, ladders: Sequence[Ladder], budget: int, folder: Path | None = None) -> None:
-        """budget: in bytes. folder: where tables lie as memory-mapped files; None: in memory."""
+        """budget: in bytes. folder: of tables that are mapped (mapped.py); None: all are in memory."""
         self.ladders, self.budget = tuple(ladders), budget
         rungs = sum(len(ladder.rungs) for ladder in ladders)
         share = int(budget / rungs / PLACE.itemsize / ROOM / 4)
@@ -38,15 +38,7 @@ class Counting:
         if share < SMALLEST_CHUNK:
             least = SMALLEST_CHUNK * rungs * PLACE.itemsize * ROOM * 4
             raise PlanError("store.bytes", f"{budget} bytes for {rungs} tables", f"{least:.0f} bytes at least")
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self.tables = {
-            ladder.name: [
-                Table(None if folder is None else folder / f"{ladder.name}-{number}.table")
-                for number in range(len(ladder.rungs))
-            ]
-            for ladder in ladders
-        }
+        self.tables = {ladder.name: [Table(folder) for _ in ladder.rungs] for ladder in ladders}
         self.readings = 0
         """Keys counted so far, on all rungs."""
 
@@ -100,11 +92,13 @@ class Counting:
         tables = self.tables[ladder.name]
         for number, (features, context) in enumerate(zip(ladder.rungs, hashes, strict=True)):
             needed = longest(features)
-            self._reserve(tables[number], int((own >= needed).sum()))
+            self.reserve(tables[number], int((own >= needed).sum()))
             below = (tables[number - 1], hashes[number - 1][first:]) if number else None
             self.readings += tables[number].count(context[first:], targets, own, needed, below)
 
-    def _reserve(self, table: Table, more: int) -> None:
+    def reserve(self, table: Table, more: int) -> None:
+        """Room for so many more keys. Raises PlanError where the budget has none, ArtifactError where the disk has
+        none."""
         ample = self.bytes <= AMPLE_BELOW * self.budget
         size = table.needs(more, AMPLE if ample else ROOM)
         if size == table.bytes:

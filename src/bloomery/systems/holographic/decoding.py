@@ -10,7 +10,7 @@ keep the order. `similarity` leaves out the penalty for another vorticity, as co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,11 @@ class Decoded:
     def document_logprobs(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         """As TheoryScorer's."""
         tokens = np.asarray(tokens, dtype=np.int64)
-        return np.log(self.after(tokens[:-1], 0)[np.arange(len(tokens) - 1), tokens[1:]])
+        found, at = np.empty(len(tokens) - 1), 0
+        for rows in self._rows_after(tokens[:-1], 0):
+            found[at : at + len(rows)] = rows[np.arange(len(rows)), tokens[at + 1 : at + 1 + len(rows)]]
+            at += len(rows)
+        return np.log(found)
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Each row sums to one."""
@@ -58,7 +62,10 @@ class Decoded:
 
     def after(self, history: Int[np.ndarray, " t"], first: int) -> Float[np.ndarray, "m v"]:
         """[m v]: probabilities after history[: i + 1] for each i from `first` on."""
-        retrieved = self.inner.after(history, first, unigram=False)
-        scores = [decoded(attractor, self.matrices, penalty=self._penalty) for attractor in
-                  torch.from_numpy(retrieved) @ self.matrices]  # fmt: skip
-        return torch.softmax(SHARPNESS * torch.stack(scores), dim=-1).numpy()
+        return np.concatenate(list(self._rows_after(history, first)))
+
+    def _rows_after(self, history: Int[np.ndarray, " t"], first: int) -> Iterator[Float[np.ndarray, "r v"]]:
+        for rows in self.inner.rows_after(history, first, unigram=False):
+            scores = [decoded(attractor, self.matrices, penalty=self._penalty) for attractor in
+                      torch.from_numpy(rows) @ self.matrices]  # fmt: skip
+            yield torch.softmax(SHARPNESS * torch.stack(scores), dim=-1).numpy()

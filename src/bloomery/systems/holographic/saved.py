@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bloomery.errors import ArtifactError, PlanError
 from bloomery.evaluate.ngram_files import read_arrays
+from bloomery.systems.holographic.mapped import zeros
 
 Arrays = Mapping[str, NDArray[Any]]
 WHAT = "a memory as this version saves it"
@@ -25,10 +26,12 @@ FAULTS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowE
 
 
 @contextmanager
-def reading(file: Path, hint: str = "wake it again") -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, Any]]]:
-    """(arrays, what the file says about itself). Raises ArtifactError where it is missing or damaged, or where the
-    body stumbles over what it holds."""
-    arrays = read_arrays(file, WHAT, hint)
+def reading(
+    file: Path, hint: str = "wake it again", *, working: Path | None = None
+) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, Any]]]:
+    """(arrays, what the file says about itself). working: of mapped files, for large arrays. Raises ArtifactError where
+    it is missing or damaged, or where the body stumbles over what it holds."""
+    arrays = read_arrays(file, WHAT, hint, room=lambda shape, kind: zeros(working, shape, kind))
     try:
         about = json.loads(arrays["about"].tobytes())
         if not isinstance(about, dict):

@@ -27,11 +27,11 @@ from bloomery.evaluate.ngram_cache import Cached, cached_from
 from bloomery.evaluate.ngram_files import read_arrays, write_arrays
 from bloomery.measure import Group, Tally
 from bloomery.systems.holographic.attractors import Attractors, Frozen, Reals, Step
+from bloomery.systems.holographic.columns import narrowed, widened
 from bloomery.systems.holographic.ladders import Ladder, contexts
 from bloomery.systems.holographic.mixture import BUCKETS, Mixture
 from bloomery.systems.holographic.prototypes import emission
 from bloomery.systems.holographic.saved import fitting, reading, whole
-from bloomery.systems.holographic.store import narrowed, widened
 
 FILE = "attractors.npz"
 Alphabets = Sequence[Int[np.ndarray, " v"] | None]

@@ -73,14 +73,30 @@ void store_move(const place_t *places, uint64_t capacity, place_t *into, uint64_
             *SEEK(into, room, places[i].key) = places[i];
 }
 
-/* What a table holds, and the keys of it once more. */
-void store_held(const place_t *places, uint64_t capacity, place_t *held, uint64_t *keys)
+/* What a table holds, parted by its keys without their lower `shift` bits. ends: 0 in all of 2^(64 - shift) + 1 places;
+   becomes where each part ends. */
+void store_parted(const place_t *places, uint64_t capacity, int64_t shift, int64_t *ends, int64_t count, place_t *held)
 {
     for (uint64_t i = 0; i < capacity; i++)
-        if (places[i].key) {
-            *held++ = places[i];
-            *keys++ = places[i].key;
-        }
+        if (places[i].key)
+            ends[(places[i].key >> shift) + 1]++;
+    for (int64_t i = 1; i < count; i++)
+        ends[i] += ends[i - 1];
+    for (uint64_t i = 0; i < capacity; i++)
+        if (places[i].key)
+            held[ends[places[i].key >> shift]++] = places[i];
+}
+
+/* Of each key its counts, or zeros. */
+void store_find(const place_t *places, uint64_t capacity, const uint64_t *keys, int64_t count, int64_t *raw,
+                int64_t *adjusted)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (i + AHEAD < count)
+            __builtin_prefetch(places + first(keys[i + AHEAD], capacity));
+        const place_t *place = SEEK(places, capacity, keys[i]);
+        raw[i] = place->raw, adjusted[i] = place->adjusted;
+    }
 }
 
 void store_ordered(const place_t *held, const int64_t *order, int64_t count, uint64_t *keys, int64_t *raw,

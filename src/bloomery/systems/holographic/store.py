@@ -1,22 +1,24 @@
 """A counting table that is written to without end and never grows beyond what it is given.
 
 Open addressing (KenLM's probing tables, Heafield 2011): 16-byte places of key, times read, and adjusted count (how many
-different longer contexts the key was first read in: Kneser and Ney's count), in a memory-mapped file where a folder is
-given. Keys are those of ladders.py. `forget` drops what was read at most so often: the mass stays in its context's REST
-record, and the counts of counts (which discounts are made of) remember it, so that probabilities still sum to one. A
-context of which nothing is left is dropped whole. What was forgotten and comes back counts as new once more: adjusted
-counts are then too high by that.
+different longer contexts the key was first read in: Kneser and Ney's count), in a mapped file (mapped.py) where they
+are many and a folder is given. Keys are those of ladders.py. `forget` drops what was read at most so often: the mass
+stays in its context's REST record, and the counts of counts (which discounts are made of) remember it, so that
+probabilities still sum to one. A context of which nothing is left is dropped whole. What was forgotten and comes back
+counts as new once more: adjusted counts are then too high by that.
 
-The C side (store.c) and numpy give the same counts; where a key lies may differ, so `items` are sorted and only they
-are saved. Refuses (by assertion) more keys than it has room for: see `needs`.
+The C side (store.c) and numpy give the same counts; where a key lies may differ, so `blocks` are sorted and only they
+are saved. With it no step copies a whole table to memory; numpy does. Refuses (by assertion) more keys than it has room
+for: see `needs`.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt64
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 
 from bloomery.model import native
 from bloomery.systems.holographic.ladders import CONTEXT, REST, Keys
+from bloomery.systems.holographic.mapped import zeros
 
 PLACE = np.dtype([("key", "<u8"), ("raw", "<u4"), ("adjusted", "<u4")])
 FULL = 0.75
@@ -33,15 +36,17 @@ ROOM = 1.6
 AMPLE = 2.6
 """The same where bytes are no object: a table that doubles is moved less often than one that grows by a fifth."""
 SMALLEST = 64
+BLOCK = 1 << 18
+"""Keys that are sorted at once, about: tables are parted by the upper bits of their keys."""
 COUNTS_OF_COUNTS = 4
-WIDE = 255
 
 SOURCE = Path(__file__).parent / "store.c"
 _P, _U, _L = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int64
 FUNCTIONS = {
     "store_count": (None, _P, _U, _P, _P, _P, _L, _P, _U, _P, _L, _P),
     "store_move": (None, _P, _U, _P, _U),
-    "store_held": (None, _P, _U, _P, _P),
+    "store_parted": (None, _P, _U, _L, _P, _L, _P),
+    "store_find": (None, _P, _U, _P, _L, _P, _P),
     "store_ordered": (None, _P, _P, _L, _P, _P, _P),
     "store_common": (_L, _P, _P, _P, _L, _L, _U, _P, _P, _P, _P),
     "store_place": (None, _P, _U, _P, _L),
@@ -72,9 +77,9 @@ class Items(NamedTuple):
 class Table:
     """One rung of a ladder."""
 
-    def __init__(self, file: Path | None = None, capacity: int = SMALLEST) -> None:
-        """file: where its places lie, made anew whenever they move; None: in memory."""
-        self._file = file
+    def __init__(self, folder: Path | None = None, capacity: int = SMALLEST) -> None:
+        """folder: of mapped files; None: in memory."""
+        self.folder = folder
         self._places = self._laid_out(capacity)
         self.used = 0
         self.forgotten = np.zeros(COUNTS_OF_COUNTS, dtype=np.int64)
@@ -84,12 +89,7 @@ class Table:
 
     def _laid_out(self, capacity: int) -> NDArray[np.void]:
         assert capacity < 1 << 32
-        if self._file is None:
-            return np.zeros(capacity, dtype=PLACE)
-        new = self._file.with_suffix(".new")
-        places = np.memmap(new, dtype=PLACE, mode="w+", shape=(capacity,))
-        new.replace(self._file)
-        return places
+        return zeros(self.folder, capacity, PLACE)
 
     @property
     def bytes(self) -> int:
@@ -104,20 +104,17 @@ class Table:
     def resize(self, size: int) -> None:
         """size: in bytes, as `needs` says."""
         old, capacity = self._places, size // PLACE.itemsize
-        if (found := library()) is None:
-            self._fill(old[old["key"] != 0], capacity)
-            return
         assert self.used < capacity
         self._places = self._laid_out(capacity)
-        found.store_move(old.ctypes.data, len(old), self._places.ctypes.data, capacity)
+        if (found := library()) is None:
+            self._place(old[old["key"] != 0])
+        else:
+            found.store_move(old.ctypes.data, len(old), self._places.ctypes.data, capacity)
 
-    def _fill(self, items: NDArray[np.void], capacity: int) -> None:
-        assert len(items) < capacity
-        self._places = self._laid_out(capacity)
-        self.used = len(items)
+    def _place(self, items: NDArray[np.void]) -> None:
+        """Put in different keys that are not there."""
         if (found := library()) is not None:
-            items = np.ascontiguousarray(items)
-            found.store_place(self._places.ctypes.data, capacity, items.ctypes.data, len(items))
+            found.store_place(self._places.ctypes.data, len(self._places), items.ctypes.data, len(items))
         else:
             self._places[self._claimed(np.ascontiguousarray(items["key"]))] = items
 
@@ -187,34 +184,94 @@ class Table:
             left = left[self._places["key"][places] != keys[left]]
         return at
 
-    def items(self) -> Items:
+    def look_up(self, keys: Keys) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Of each key the times read and the adjusted count, 0 where it is not there."""
         if (found := library()) is None:
-            held = self._places[self._places["key"] != 0]
-            held = held[np.argsort(held["key"])]
-            return Items(held["key"].copy(), held["raw"].astype(np.int64), held["adjusted"].astype(np.int64))
-        held, keys = np.empty(self.used, dtype=PLACE), np.empty(self.used, dtype=np.uint64)
-        found.store_held(self._places.ctypes.data, len(self._places), held.ctypes.data, keys.ctypes.data)
-        order, items = np.argsort(keys), Items.of(self.used)
-        found.store_ordered(held.ctypes.data, order.ctypes.data, len(order), *(one.ctypes.data for one in items))
-        return items
+            places = self._places[self._sought(keys)]
+            return places["raw"].astype(np.int64), places["adjusted"].astype(np.int64)
+        keys = np.ascontiguousarray(keys)
+        raw, adjusted = np.empty(len(keys), dtype=np.int64), np.empty(len(keys), dtype=np.int64)
+        found.store_find(
+            self._places.ctypes.data, len(self._places), keys.ctypes.data, len(keys), raw.ctypes.data,
+            adjusted.ctypes.data,
+        )  # fmt: skip
+        return raw, adjusted
 
-    def put(self, items: Items, size: int) -> None:
-        """The table that had these items, in so many bytes."""
-        held = np.empty(len(items.keys), dtype=PLACE)
-        held["key"], held["raw"], held["adjusted"] = items
-        self._fill(held, size // PLACE.itemsize)
+    def items(self) -> Items:
+        """All blocks in one."""
+        found, at = Items.of(self.used), 0
+        for block in self.blocks():
+            for whole, part in zip(found, block, strict=True):
+                whole[at : at + len(part)] = part
+            at += len(block.keys)
+        return found
+
+    def blocks(self) -> Iterator[Items]:
+        """What it holds, by rising key, piece by piece; no context is in two. There is always one."""
+        held, edges = self._parted()
+        for start, stop in pairwise(edges):
+            yield _ordered(held[start:stop])
+
+    def _parted(self) -> tuple[NDArray[np.void], list[int]]:
+        """A copy of what it holds, where it would lie itself, and the edges of its blocks."""
+        if (found := library()) is None:
+            return self._places[self._places["key"] != 0], [0, self.used]
+        bits = max(1, (self.used // BLOCK).bit_length())
+        held, ends = zeros(self.folder, self.used, PLACE), np.zeros((1 << bits) + 1, dtype=np.int64)
+        found.store_parted(
+            self._places.ctypes.data, len(self._places), 64 - bits, ends.ctypes.data, len(ends), held.ctypes.data
+        )
+        return held, [0, *ends[:-1].tolist()]
+
+    def put(self, blocks: Iterable[Items], size: int) -> None:
+        """The table that had these, in so many bytes."""
+        self._places, self.used = self._laid_out(size // PLACE.itemsize), 0
+        for items in blocks:
+            self.used += len(items.keys)
+            assert self.used < len(self._places)
+            self._place(_held(items))
 
     def forget(self, most: int) -> int:
         """Drop what was read at most so often; how many that are. The table is laid out anew, as small as it may be."""
-        items = self.items()
-        kept, dropped = without_rare(items, most)
-        if not dropped:
-            return 0
-        own = counts(items)[(items.raw > 0) & (items.raw <= most)]
-        self.forgotten += np.bincount(np.minimum(own, COUNTS_OF_COUNTS + 1), minlength=COUNTS_OF_COUNTS + 2)[1:-1]
-        self.dropped += dropped
-        self.put(kept, PLACE.itemsize * max(SMALLEST, int(len(kept.keys) * ROOM)))
-        return dropped
+        held, edges = self._parted()
+        size = gone = 0
+        for start, stop in pairwise(edges):
+            items = _ordered(held[start:stop])
+            kept, dropped = without_rare(items, most)
+            if dropped:
+                own = counts(items)[(items.raw > 0) & (items.raw <= most)]
+                self.forgotten += counts_of_counts(own)
+            gone += dropped
+            held[size : size + len(kept.keys)] = _held(kept)  # never more than there were
+            size += len(kept.keys)
+        if gone:
+            self.dropped += gone
+            self._places = self._laid_out(0)  # lets go of its room
+            self._places, self.used = self._laid_out(max(SMALLEST, int(size * ROOM))), size
+            self._place(held[:size])
+        return gone
+
+
+def _ordered(held: NDArray[np.void]) -> Items:
+    keys = held["key"].copy()
+    order = np.argsort(keys)
+    if (found := library()) is None:
+        held = held[order]
+        return Items(held["key"].copy(), held["raw"].astype(np.int64), held["adjusted"].astype(np.int64))
+    items = Items.of(len(order))
+    found.store_ordered(held.ctypes.data, order.ctypes.data, len(order), *(one.ctypes.data for one in items))
+    return items
+
+
+def _held(items: Items) -> NDArray[np.void]:
+    held = np.empty(len(items.keys), dtype=PLACE)
+    held["key"], held["raw"], held["adjusted"] = items
+    return held
+
+
+def counts_of_counts(own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 4"]:
+    """How many are 1, 2, 3, 4."""
+    return np.bincount(np.minimum(own, COUNTS_OF_COUNTS + 1), minlength=COUNTS_OF_COUNTS + 2)[1:-1]
 
 
 def counts(items: Items) -> Int[np.ndarray, " n"]:
@@ -248,20 +305,3 @@ def without_rare(items: Items, most: int) -> tuple[Items, int]:
         np.insert(items.raw[stay], ends, 0),
         np.insert(items.adjusted[stay], ends, mass[left]),
     ), dropped
-
-
-def narrowed(name: str, values: Int[np.ndarray, " n"]) -> dict[str, NDArray[Any]]:
-    """Counts as one byte each; those of 255 and more apart, with their places. Nothing is lost."""
-    large = np.flatnonzero(values >= WIDE)
-    return {
-        name: np.minimum(values, WIDE).astype(np.uint8),
-        f"{name}_at": large.astype(np.int64),
-        f"{name}_large": values[large].astype(np.uint32),
-    }
-
-
-def widened(name: str, arrays: Mapping[str, NDArray[Any]]) -> Int[np.ndarray, " n"]:
-    """What `narrowed` was given. Raises KeyError or IndexError for what it did not make."""
-    values = arrays[name].astype(np.int64)
-    values[arrays[f"{name}_at"]] = arrays[f"{name}_large"]
-    return values

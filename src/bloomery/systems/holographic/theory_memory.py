@@ -16,7 +16,7 @@ could not keep to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,12 @@ class TheoryMemory:
             return context_of.graced_window(factors, self.context, every)
         return window(factors, min(self.context, len(history)))
 
-    def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
-        states, _ = self.states(history)
-        return self._retrieved(states, recall.window_keys(history, self.context), history, first)
+    def retrieved(self, history: Int[np.ndarray, " t"], first: int, rows: int) -> Iterator[tuple[int, list[Votes]]]:
+        states, keys = self.states(history)[0], recall.window_keys(history, self.context)
+        for start in range(first, len(history), rows):
+            # The states before are those that inhibition and working memory look back on.
+            part = slice(max(0, start - mechanisms.SLOTS), min(len(history), start + rows))
+            yield part.stop - start, self._retrieved(states[part], keys[part], history[part], start - part.start)
 
     def fired(self, history: Int[np.ndarray, " t"]) -> Float[np.ndarray, " p"]:
         return probing.fired(self.sleeper, self.states(history)[0])

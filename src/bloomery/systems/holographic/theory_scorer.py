@@ -12,7 +12,7 @@ The first token of a document is history only. Windows do not reach beyond a doc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,8 @@ from bloomery.measure import Tally
 from bloomery.systems.holographic.recall import Votes
 
 ROUNDS, CLOSE_ENOUGH = 100, 1e-6
+ROWS = 256
+"""Positions that are asked for at once: a prototype of a long memory votes for thousands of tokens."""
 
 
 class Parts(Protocol):
@@ -43,8 +45,9 @@ class Parts(Protocol):
 
     def tally(self) -> Tally: ...
     def save(self, folder: Path) -> None: ...
-    def retrieved(self, history: Int[np.ndarray, " t"], first: int) -> list[Votes]:
-        """Of every part, what follows history[: i + 1] for each i from `first` on."""
+    def retrieved(self, history: Int[np.ndarray, " t"], first: int, rows: int) -> Iterator[tuple[int, list[Votes]]]:
+        """(how many, of every part what follows history[: i + 1]) for each i from `first` on, at most so many at a
+        time, one after the other."""
         ...
 
     def fired(self, history: Int[np.ndarray, " t"]) -> Float[np.ndarray, " p"]:
@@ -78,9 +81,14 @@ class TheoryScorer:
 
     def shares(self, tokens: Int[np.ndarray, " n"], first: int) -> Float[np.ndarray, "m k"]:
         """What the unigram and each part give to tokens[first + 1 :]."""
-        targets = tokens[first + 1 :]
-        own = self.parts.unigram()[targets]
-        return shared(own, self.parts.retrieved(tokens[:-1], first), targets)
+        targets, unigram = tokens[first + 1 :], self.parts.unigram()
+        found = [np.zeros((0, len(self.parts.weights())))]
+        at = 0
+        for count, votes in self.parts.retrieved(tokens[:-1], first, ROWS):
+            part = targets[at : at + count]
+            found.append(shared(unigram[part], votes, part))
+            at += count
+        return np.concatenate(found)
 
     def logprobs(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Natural-log probability of every next token after each prefix, in float64; each row sums to one."""
@@ -90,17 +98,28 @@ class TheoryScorer:
     def after(self, history: Int[np.ndarray, " t"], first: int, *, unigram: bool = True) -> Float[np.ndarray, "m v"]:
         """Probabilities after history[: i + 1] for each i from `first` on. unigram False: of parts alone, where one
         knows the context."""
+        found, at = np.zeros((len(history) - first, self.vocab)), 0
+        for rows in self.rows_after(history, first, unigram=unigram):
+            found[at : at + len(rows)] = rows
+            at += len(rows)
+        return found
+
+    def rows_after(
+        self, history: Int[np.ndarray, " t"], first: int, *, unigram: bool = True
+    ) -> Iterator[Float[np.ndarray, "r v"]]:
+        """What `after` gives, at most ROWS rows at a time."""
         weights, own = self.parts.weights(), self.parts.unigram()
-        count = len(history) - first
-        left = np.full(count, weights[0])
-        out = np.zeros((count, self.vocab))
-        for weight, votes in zip(weights[1:], self.parts.retrieved(history, first), strict=True):
-            np.add.at(out, (votes.rows, votes.tokens), weight * votes.weights)
-            left += weight * ~votes.known(count)
-        if not unigram:
-            known = out.sum(-1, keepdims=True)
-            return np.where(known > 0, out / np.where(known > 0, known, 1), own)
-        return out + left[:, None] * own
+        for count, parts in self.parts.retrieved(history, first, ROWS):
+            left = np.full(count, weights[0])
+            out = np.zeros((count, self.vocab))
+            for weight, votes in zip(weights[1:], parts, strict=True):
+                np.add.at(out, (votes.rows, votes.tokens), weight * votes.weights)
+                left += weight * ~votes.known(count)
+            if unigram:
+                yield out + left[:, None] * own
+            else:
+                known = out.sum(-1, keepdims=True)
+                yield np.where(known > 0, out / np.where(known > 0, known, 1), own)
 
     def stream(self) -> TheoryStream:
         return TheoryStream(self)

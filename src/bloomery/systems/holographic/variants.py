@@ -55,9 +55,10 @@ class Predicting(Memory, Protocol):
 
 class Variant(NamedTuple):
     create: Any
-    """(settings: Wake, vocab, end_of_document, seed) -> Predicting"""
+    """(settings: Wake, vocab, end_of_document, seed, working) -> Predicting. working: folder of files that large tables
+    are mapped to (mapped.py), or None"""
     open: Any
-    """(folder of `Memory.save`) -> Predicting"""
+    """(folder of `Memory.save`, working) -> Predicting"""
     load: Any
     """(folder of `Scoring.save`) -> Scoring"""
 
@@ -67,8 +68,8 @@ def variant(name: str) -> Variant:
         from bloomery.systems.holographic import exact_context
 
         return Variant(
-            lambda *given: exact_context.ExactContext(theory(given[0]), *given[1:]),
-            exact_context.open,
+            lambda wake, *given: exact_context.ExactContext(theory(wake), *given[:3]),
+            lambda folder, working: exact_context.open(folder),
             exact_context.open,
         )
     if name == "attractor":
@@ -80,13 +81,13 @@ def variant(name: str) -> Variant:
     from bloomery.systems.holographic import theory_files, theory_memory
 
     return Variant(
-        lambda *given: theory_memory.TheoryMemory(theory(given[0]), *given[1:]),
-        theory_files.open,
+        lambda wake, *given: theory_memory.TheoryMemory(theory(wake), *given[:3]),
+        lambda folder, working: theory_files.open(folder),
         lambda folder: theory_files.open(folder).scorer(),
     )
 
 
-def _attractor(wake: Wake, vocab: int, end_of_document: int, seed: int) -> Memory:
+def _attractor(wake: Wake, vocab: int, end_of_document: int, seed: int, working: Path | None) -> Memory:
     """Contexts are histories of a document, so that it needs no end_of_document of its own."""
     from bloomery.systems.holographic.attractor import Attractor, Settings
 
@@ -95,7 +96,9 @@ def _attractor(wake: Wake, vocab: int, end_of_document: int, seed: int) -> Memor
         vocab, wake.store.bytes, wake.timescales, seed=seed,
         recombine="prototypes" if wake.sleep is None else wake.sleep.recombine,
     )  # fmt: skip
-    return Attractor(settings if wake.prototypes is None else replace(settings, prototypes=wake.prototypes))
+    if wake.prototypes is not None:
+        settings = replace(settings, prototypes=wake.prototypes)
+    return Attractor(settings, working)
 
 
 TOLD = ("tokens_as", "prior", "grace_every", "max_attractors", "keep_every", "decoding")

@@ -108,7 +108,7 @@ def wake_up(ctx: StageContext, wake: Wake, name: str, cadence: Cadence) -> Stage
     def created() -> Predicting:
         from bloomery.systems.holographic.grounding import grounded
 
-        return grounded(kind.create(wake, ctx.vocab, end, ctx.seed), day.stream, day.end)
+        return grounded(kind.create(wake, ctx.vocab, end, ctx.seed, ctx.workdir), day.stream, day.end)
 
     memory, position = day.begin(created)
     look = _Look(ctx, wake, prepared, day.stream)
@@ -169,7 +169,7 @@ class _Day:
             raise ArtifactError(str(file), f"damaged ({error!r})", hint="delete this folder and run again") from None
         if signature != json.loads(json.dumps(self._signature)):
             raise ArtifactError(str(file), "of other settings or data", "those it was saved with", "run from the start")
-        memory = self.kind.open(self.ctx.checkpoint / folder)
+        memory = self.kind.open(self.ctx.checkpoint / folder, self.ctx.workdir)
         self.ctx.note("note", text=f"goes on from step {position}")
         return memory, position
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,26 +19,18 @@ from bloomery.systems.harmonic.bases.row_scale_space import RowScaleSpaceLinear
 from bloomery.systems.harmonic.bases.sine import SineLinear
 from bloomery.systems.harmonic.layers import HarmonicLinear
 
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    make: Callable[..., HarmonicLinear]
-    """(inputs, outputs, components, *, gain, compute_dtype, **options)"""
-    options: tuple[str, ...] = ()
-    """Of HarmonicConfig's keys those that it reads."""
-
-
-TABLE: Mapping[str, Basis] = {
-    "sine": Basis(SineLinear, ("omega",)),
-    "monarch": Basis(MonarchLinear, ("blocks",)),
-    "lowrank": Basis(LowRankLinear),
-    "kron": Basis(KronLinear),
-    "hashed": Basis(HashedLinear),
-    "row_gauss": Basis(RowGaussLinear, ("atom_width",)),
-    "row_scale_space": Basis(RowScaleSpaceLinear),
-    "row_gabor": Basis(RowGaborLinear, ("atom_width",)),
-    "row_cos": Basis(RowCosLinear),
+TABLE: Mapping[str, Callable[..., HarmonicLinear]] = {
+    "sine": SineLinear,
+    "monarch": MonarchLinear,
+    "lowrank": LowRankLinear,
+    "kron": KronLinear,
+    "hashed": HashedLinear,
+    "row_gauss": RowGaussLinear,
+    "row_scale_space": RowScaleSpaceLinear,
+    "row_gabor": RowGaborLinear,
+    "row_cos": RowCosLinear,
 }
+"""basis -> (inputs, outputs, components, *, gain, compute_dtype, **those of sizes.OPTIONS)"""
 
 
 def make(
@@ -53,10 +44,10 @@ def make(
 ) -> HarmonicLinear:
     """A linear of the largest size that stores at most inputs * outputs / compression numbers; not yet initialised.
 
-    options: of all bases (omega, blocks, atom_width): each reads its own. compression below 1: more than the matrix.
+    options: of all bases (omega, blocks, atom_width): each reads its own, `sizes.OPTIONS`.
+    compression below 1: more than the matrix.
     """
-    chosen = TABLE[basis]
     components = sizes.size(basis, inputs, outputs, compression).components
     assert components >= 1, "HarmonicConfig refuses shapes without a component"
-    own = {name: value for name, value in options.items() if name in chosen.options}
-    return chosen.make(inputs, outputs, components, gain=gain, compute_dtype=compute_dtype, **own)
+    own = {name: value for name, value in options.items() if name in sizes.OPTIONS.get(basis, ())}
+    return TABLE[basis](inputs, outputs, components, gain=gain, compute_dtype=compute_dtype, **own)
