@@ -44,7 +44,8 @@ def test_every_arm_of_a_smaller_plan_learns(tmp_path: Path) -> None:
     events = [json.loads(line) for line in (tmp_path / "runs/harmonic/bases/events.jsonl").read_text().splitlines()]
     looks: dict[tuple[str, str], list[float]] = {}
     for event in events:
-        if event["event"] == "measured" and event["measurement"]["name"] == "val/loss":
+        learns = event["event"] == "measured" and not event["who"].startswith("baseline:")
+        if learns and event["measurement"]["name"] == "val/loss":
             looks.setdefault((event["stage"], event["who"]), []).append(event["measurement"]["value"])
     arms = {f"arm:{name}" for name in BASES | {"dense", "dense_flops", "row_gauss_wide", "frozen"}} | {"control"}
     taken_over = {("thirty", "arm:dense"), ("thirty", "arm:dense_flops")}  # the same cells as in `ten`
