@@ -165,6 +165,21 @@ def test_a_body_that_is_too_large_is_413_announced_or_not(server: Any) -> None:
     assert parts.status_code == 413
 
 
+def test_a_client_that_still_sends_sees_why_it_is_refused(server: Any) -> None:
+    """With unread bytes in it the connection would be reset, and the answer be lost."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 40000\r\n\r\n" + b"x" * 20_000)
+        time.sleep(0.2)
+        for _ in range(4):
+            client.sendall(b"x" * 5_000)
+            time.sleep(0.02)
+        said = b""
+        while part := client.recv(4096):
+            said += part
+    assert said.startswith(b"HTTP/1.1 413")
+    assert said.endswith(b"}")
+
+
 def test_a_body_that_does_not_arrive_is_408(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bloomery.serve.gate.BODY_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as client:

@@ -7,6 +7,7 @@ it, 408 where it does not arrive in time. Refusals have OpenAI's error body. Sou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -34,6 +35,8 @@ KNOWN = (
     "/v1/packets",
 )
 BODY_SECONDS = 30.0
+LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20
+"""How long and how much is read, and thrown away, of a body that is refused."""
 
 
 def error_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -71,6 +74,7 @@ class Gate:
             await _refuse(counted, 408, error_body("the body did not arrive in time", "invalid_request_error"))
             return
         if body is None:
+            await _linger(scope, receive)
             message = f"the body is larger than {self.max_body} bytes"
             await _refuse(counted, 413, error_body(message, "invalid_request_error", code="request_too_large"))
             return
@@ -84,7 +88,7 @@ class Gate:
         return hmac.compare_digest(key.strip(), self.api_key.encode()) and kind.lower() == b"bearer"
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """None: too large. What is left of it is not read."""
+        """None: too large."""
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if announced.isdigit() and int(announced) > self.max_body:
             return None
@@ -97,6 +101,20 @@ class Gate:
                 return None
             more = message["type"] == "http.request" and message.get("more_body", False)
         return bytes(body)
+
+
+async def _linger(scope: Scope, receive: Receive) -> None:
+    """Let a little too much arrive: a connection that is closed with unread bytes in it is reset, and a client that
+    still sends never sees the refusal. One that asks first (`expect: 100-continue`) is not asked to send."""
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        return
+    left, more = LINGER_BYTES, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message["type"] == "http.request" and message.get("more_body", False)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
