@@ -25,7 +25,7 @@ import sitecustomize  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-import support.shapes  # noqa: E402, F401
+import support.shapes  # noqa: E402
 
 CHECKED = ("model", "train", "evaluate", "quant")
 install_import_hook([f"bloomery.{part}" for part in CHECKED], "support.shapes.checked")
@@ -51,5 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _offline() -> None:
+def _every_test() -> None:
     sitecustomize.block()
+    support.shapes.next_test()

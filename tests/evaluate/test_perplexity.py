@@ -16,7 +16,7 @@ from bloomery.data.corpus import Document
 from bloomery.data.tokenizer import BytesTokenizer
 from bloomery.data.tokens import TokenFile, write_token_file
 from bloomery.errors import DataError
-from bloomery.evaluate.perplexity import perplexity, spread, windows
+from bloomery.evaluate.perplexity import are_likeliest, perplexity, spread, windows
 from bloomery.model.config import DenseConfig
 from bloomery.model.dense import Transformer
 
@@ -147,3 +147,11 @@ def test_windows_score_every_target_once(lengths: list[int], context: int, data:
         for target in range(window.first, window.stop):
             scored[window.slot][target] += 1
     assert all(times == 1 for row in scored for times in row)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_of_equal_scores_the_first_is_the_likeliest(seed: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (50, 7), generator=generator).to(dtype)
+    targets = torch.randint(0, 7, (50,), generator=generator)
+    assert are_likeliest(scores, targets).tolist() == (scores.argmax(-1) == targets).tolist()

@@ -151,7 +151,10 @@ def test_the_queue_is_bounded_and_takes_groups_whole(monkeypatch: pytest.MonkeyP
         assert here.worker.load().waiting == 2
         go.set()
         assert here.idle()
-        assert here.ended.qsize() == 4
+        ended = {here.ended.get(timeout=60) for _ in range(4)}  # which may lie there a moment after it is idle
+        assert len(ended) == 4
+        assert ended >= set(taken[:2])
+        assert here.ended.empty()
 
 
 def test_a_cancelled_job_ends_wherever_it_stands() -> None:

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -231,7 +231,7 @@ def _score_with_model(
                 for rows, wanted, of in pieces:
                     logits, wanted = model.project(rows), wanted.to(device)
                     sums.index_add_(0, of, token_losses(logits, wanted).cpu().double())
-                    wrong.index_add_(0, of, (logits.argmax(-1) != wanted).cpu().long())
+                    wrong.index_add_(0, of, (~are_likeliest(logits, wanted)).cpu().long())
     finally:
         model.train(was_training)
     return sums.tolist(), (wrong == 0).tolist()
@@ -240,7 +240,16 @@ def _score_with_model(
 def token_losses(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """-log softmax(logits)[target] in nats, at least float32."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return torch.logsumexp(logits, dim=-1) - logits.gather(1, targets[:, None])[:, 0]
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+def are_likeliest(scores: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """scores.argmax(-1) == targets, at a tenth of what argmax costs on a CPU: only targets that equal the largest score
+    are looked up, since another id may hold it too, and the first counts."""
+    found = scores.gather(1, targets[:, None])[:, 0] == scores.amax(-1)
+    rows = found.nonzero()[:, 0]
+    found[rows] = scores[rows].argmax(-1) == targets[rows]
+    return found
 
 
 def _score_windows(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bloomery.errors import DataError
+from bloomery.evaluate.perplexity import are_likeliest
 from bloomery.evaluate.progress import tell
 from bloomery.evaluate.reuse import Feeder, Passes, Row, pieces, walk
 from bloomery.model.interface import LanguageModel, Scorer
@@ -168,4 +169,4 @@ def _precise(logits: Tensor) -> Tensor:
 
 
 def _look(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    return logprobs.gather(1, targets[:, None])[:, 0], logprobs.argmax(1) == targets
+    return logprobs.gather(1, targets[:, None])[:, 0], are_likeliest(logprobs, targets)

@@ -58,7 +58,14 @@ def restore_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str)
 
 def reseed(seed: int, step: int) -> None:
     """Make every random draw of this step a function of (seed, step) alone."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1)
+    drawn = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
+    # As torch.manual_seed does, which on a machine without an accelerator formats the stack every time.
+    torch.default_generator.manual_seed(drawn)
+    for accelerator in (torch.cuda, torch.xpu):
+        if accelerator.is_initialized():
+            accelerator.manual_seed_all(drawn)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(drawn)
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
