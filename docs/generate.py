@@ -1,4 +1,4 @@
-"""Writes parts of docs/plan.md and two READMEs, `<!-- begin NAME -->` to its end, and docs/claims.md, from the code.
+"""Writes parts of docs/plan.md and of READMEs, `<!-- begin NAME -->` to its end, and docs/claims.md, from the code.
 
     python docs/generate.py            # rewrite
     python docs/generate.py --check    # exit 1 where a part is not current
@@ -35,6 +35,7 @@ from bloomery.stages.finetune_settings import Balance, Formats, Topup, TuningVal
 from bloomery.stages.finetune_settings import Settings as Tuning
 from bloomery.stages.gauntlet import GauntletSettings
 from bloomery.stages.lmeval import LmEvalSettings
+from bloomery.stages.origin import OriginSettings
 from bloomery.stages.pretrain import Pretrain
 from bloomery.stages.refusing import RefusalSettings
 from bloomery.stages.settings import Init, Optimizer, Schedule, Training, Validation
@@ -43,9 +44,11 @@ from bloomery.stages.system import SystemSettings
 from bloomery.stages.training import METRICS
 
 ROOT = Path(__file__).parent.parent
-MEMORIES = ROOT / "src" / "bloomery" / "systems" / "holographic" / "README.md"
-PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md", *([MEMORIES] if MEMORIES.exists() else []))
+SYSTEMS = sorted((ROOT / "src" / "bloomery" / "systems").glob("*/README.md"))
+PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md", *SYSTEMS)
 CLAIMS = ROOT / "docs" / "claims.md"
+INNER = (("cascade", "experts"), ("cascade", "last"), ("to_l2", "recover"))
+"""Settings within those of a kind of harmonic."""
 HEAD = ("| key | value | default | meaning |", "|---|---|---|---|", "")
 
 
@@ -66,6 +69,7 @@ def parts() -> dict[str, str]:
         ("The suite `refusal`", RefusalSettings),
         ("The suite `system`", SystemSettings),
         ("The suite `contamination`", ContaminationSettings),
+        ("The suite `origin`", OriginSettings),
         ("The baseline `ngram`", NGramSettings),
         ("The baseline `kneser_ney`", KneserNeySettings),
     ]
@@ -84,6 +88,7 @@ def parts() -> dict[str, str]:
         "keys": plan_reference(),
         "settings": "\n".join(map(_closed_up, tables)),
         "memories": "\n".join(map(_closed_up, _memories())),
+        "harmonic": "\n".join(map(_closed_up, _harmonic())),
         "data": _together("kind", TOKENIZERS) + "\n" + _together("source", SOURCES),
         "metrics": _metrics(),
         "codecs": _codecs(),
@@ -112,6 +117,27 @@ def _memories() -> list[str]:
         *(key_table(f"`{name}`", type(default)) for name, default in inner.items()),
         key_table("`calibrate` (`config`)", calibrate),
     ]
+
+
+def _harmonic() -> list[str]:
+    """The same of the harmonic system's, but for `from_dense`, which its page describes."""
+    if "harmonic" not in catalogue.systems():
+        return []
+    names = ("self_play", "capture", "gap_extraction", "packets", "cascade", "k0_blend", "to_l2", "to_l3")
+    models = {name: catalogue.kind(f"harmonic/{name}").config_model() for name in names}
+    inner = {name: models[kind].model_fields[name].annotation for kind, name in INNER}
+    tables = [(f"`harmonic/{name}` (`config`)", model) for name, model in models.items()]
+    tables += [(f"`{name}`", model) for name, model in inner.items() if isinstance(model, type)]
+    return [_trained(title, model) for title, model in tables]
+
+
+def _trained(title: str, model: type[BaseModel]) -> str:
+    """With what every gradient stage is told left out."""
+    return (
+        _beside(f"{title}, beside the keys of `pretrain`", model, Training)
+        if issubclass(model, Training)
+        else (key_table(title, model))
+    )
 
 
 def _closed_up(table: str) -> str:
