@@ -1,4 +1,4 @@
-"""Writes parts of docs/plan.md and README.md, `<!-- begin NAME -->` to its end, and docs/claims.md, from the code.
+"""Writes parts of docs/plan.md and of READMEs, `<!-- begin NAME -->` to its end, and docs/claims.md, from the code.
 
     python docs/generate.py            # rewrite
     python docs/generate.py --check    # exit 1 where a part is not current
@@ -13,10 +13,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import typer
+import typer.core
+import typer.main
 from pydantic import BaseModel
 
 from bloomery.cli.verbs import app
+from bloomery.engine.discover import catalogue
 from bloomery.model.config import DenseConfig
 from bloomery.plan.jsonschema import key_table, plan_reference
 from bloomery.plan.ledger import ledger
@@ -29,18 +31,25 @@ from bloomery.stages.builtin import BuiltinSettings
 from bloomery.stages.calibrating import CalibrationSettings
 from bloomery.stages.contamination import ContaminationSettings
 from bloomery.stages.data_spec import SOURCES, TOKENIZERS
+from bloomery.stages.finetune_settings import Balance, Formats, Topup, TuningValidation
+from bloomery.stages.finetune_settings import Settings as Tuning
 from bloomery.stages.gauntlet import GauntletSettings
 from bloomery.stages.lmeval import LmEvalSettings
+from bloomery.stages.origin import OriginSettings
 from bloomery.stages.pretrain import Pretrain
 from bloomery.stages.refusing import RefusalSettings
-from bloomery.stages.settings import Optimizer, Schedule, Training, Validation
+from bloomery.stages.settings import Init, Optimizer, Schedule, Training, Validation
 from bloomery.stages.suites import GenerationSettings, PerplexitySettings
 from bloomery.stages.system import SystemSettings
 from bloomery.stages.training import METRICS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md")
+SYSTEMS = sorted((ROOT / "src" / "bloomery" / "systems").glob("*/README.md"))
+PAGES = (ROOT / "docs" / "plan.md", ROOT / "README.md", *SYSTEMS)
 CLAIMS = ROOT / "docs" / "claims.md"
+INNER = (("cascade", "experts"), ("cascade", "last"), ("to_l2", "recover"))
+"""Settings within those of a kind of harmonic."""
+HEAD = ("| key | value | default | meaning |", "|---|---|---|---|", "")
 
 
 def parts() -> dict[str, str]:
@@ -60,17 +69,75 @@ def parts() -> dict[str, str]:
         ("The suite `refusal`", RefusalSettings),
         ("The suite `system`", SystemSettings),
         ("The suite `contamination`", ContaminationSettings),
+        ("The suite `origin`", OriginSettings),
         ("The baseline `ngram`", NGramSettings),
         ("The baseline `kneser_ney`", KneserNeySettings),
     ]
+    tuning = [
+        _beside("`finetune` (`config`), beside the keys of `pretrain`", Tuning, Training),
+        _beside("`validation` of `finetune`", TuningValidation, Validation),
+        *(
+            key_table(f"`{name}`", model)
+            for name, model in (("balance", Balance), ("formats", Formats), ("topup", Topup))
+        ),
+    ]
+    tables = [key_table(title, model) for title, model in settings]
+    tables[1:1] = [key_table("`init`", Init)]
+    tables[5:5] = tuning
     return {
         "keys": plan_reference(),
-        "settings": "\n".join(_closed_up(key_table(title, model)) for title, model in settings),
+        "settings": "\n".join(map(_closed_up, tables)),
+        "memories": "\n".join(map(_closed_up, _memories())),
+        "harmonic": "\n".join(map(_closed_up, _harmonic())),
         "data": _together("kind", TOKENIZERS) + "\n" + _together("source", SOURCES),
         "metrics": _metrics(),
         "codecs": _codecs(),
         "verbs": _verbs(),
     }
+
+
+def _beside(title: str, model: type[BaseModel], common: type[BaseModel]) -> str:
+    """The keys that a model has beside those of another, or says something else about."""
+    known = set(key_table("", common).splitlines()[3:])
+    lines = [line for line in key_table(title, model).splitlines() if line in HEAD or line not in known]
+    return "\n".join(line for line in lines if line != f"{title.split('`')[1]}.") + "\n"
+
+
+def _memories() -> list[str]:
+    """The settings of the stage kinds that the holographic system brings; none where it is not installed."""
+    if "holographic" not in catalogue.systems():
+        return []
+    consolidate, theory, calibrate = (
+        catalogue.kind(name).config_model() for name in ("consolidate", "holographic/theory", "calibrate")
+    )
+    inner = {name: theory.model_fields[name].default for name in ("store", "sleep", "episodes")}
+    return [
+        key_table("`consolidate` (`config`)", consolidate),
+        _beside("`holographic/theory` (`config`), beside the keys of `consolidate`", theory, consolidate),
+        *(key_table(f"`{name}`", type(default)) for name, default in inner.items()),
+        key_table("`calibrate` (`config`)", calibrate),
+    ]
+
+
+def _harmonic() -> list[str]:
+    """The same of the harmonic system's, but for `from_dense`, which its page describes."""
+    if "harmonic" not in catalogue.systems():
+        return []
+    names = ("self_play", "capture", "gap_extraction", "packets", "cascade", "k0_blend", "to_l2", "to_l3")
+    models = {name: catalogue.kind(f"harmonic/{name}").config_model() for name in names}
+    inner = {name: models[kind].model_fields[name].annotation for kind, name in INNER}
+    tables = [(f"`harmonic/{name}` (`config`)", model) for name, model in models.items()]
+    tables += [(f"`{name}`", model) for name, model in inner.items() if isinstance(model, type)]
+    return [_trained(title, model) for title, model in tables]
+
+
+def _trained(title: str, model: type[BaseModel]) -> str:
+    """With what every gradient stage is told left out."""
+    return (
+        _beside(f"{title}, beside the keys of `pretrain`", model, Training)
+        if issubclass(model, Training)
+        else (key_table(title, model))
+    )
 
 
 def _closed_up(table: str) -> str:

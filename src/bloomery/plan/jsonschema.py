@@ -100,7 +100,7 @@ def documentation(model: type[BaseModel]) -> Mapping[str, str]:
     for statement, following in zip(body.body, body.body[1:], strict=False):
         match statement, following:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = inspect.cleandoc(text)
+                found[name] = inspect.cleandoc(text).strip()
             case _:
                 pass
     return found
@@ -108,7 +108,7 @@ def documentation(model: type[BaseModel]) -> Mapping[str, str]:
 
 def _type(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     """The type in a reader's words; units by their name."""
-    written = inspect.get_annotations(model).get(name, "")
+    written = next((found[name] for found in map(inspect.get_annotations, model.__mro__) if name in found), "")
     for unit, word in _UNITS.items():
         if isinstance(written, str) and written.removesuffix(" | None") == unit:
             return word

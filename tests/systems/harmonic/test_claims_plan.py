@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bloomery.engine.discover import catalogue
+from bloomery.plan import cast
 from bloomery.plan.check import check
 from bloomery.plan.find import find_plan
 from bloomery.plan.ledger import ledger
@@ -52,6 +53,18 @@ def test_no_level_is_supported_but_against_the_narrow_dense_model_too(name: str)
         assert {"baseline:frozen", "control"} <= against
     assert plan.control is not None
     assert (plan.control.twin, plan.control.match) == ("dense", "stored")
+
+
+@pytest.mark.parametrize("name", ["harmonic/claims", "harmonic/claims-core", "harmonic/bases"])
+def test_no_arm_is_trained_and_then_not_judged(name: str) -> None:
+    plan = resolve(load(find_plan(name)))
+    trained = [(stage, who) for stage in plan.stages for who in cast.arms(stage) if who.startswith(cast.ARM)]
+    unjudged = [
+        (stage.id, who)
+        for stage, who in trained
+        if "text" not in cast.suites(plan, stage, who, candidate=who == cast.arms(stage)[0])
+    ]
+    assert unjudged == []
 
 
 def test_the_rest_runs_level_2_after_level_1_has_passed() -> None:
