@@ -14,7 +14,7 @@ number that is not finite is not looked for.
 """
 # Kernels are written in triton's language, which is no typed Python:
 # pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportIndexIssue=false
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
