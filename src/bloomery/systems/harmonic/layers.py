@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bloomery.measure import Group
 from bloomery.model.interface import Scale
+from bloomery.systems.harmonic.kernels import chosen
 from bloomery.systems.harmonic.metric import Metric
 
 
@@ -63,8 +64,12 @@ class HarmonicLinear(nn.Module, ABC):
 
 
 class Packed(HarmonicLinear):
-    """Has a kernel of its own for one vector in bfloat16 on a CPU, without gradients: packed from its factors, it
-    lives until one of them is written to (which `.data` hides), or a pass with gradients begins."""
+    """Has a kernel of its own for one vector in bfloat16, on a CPU or where Triton's serves it, without gradients:
+    packed from its factors, it lives until one of them is written to (which `.data` hides), or a pass with gradients
+    begins."""
+
+    on_gpu: ClassVar[chosen.Name]
+    """The kernel's name there."""
 
     def __init__(self, inputs: int, outputs: int, *, gain: float, compute_dtype: torch.dtype) -> None:
         super().__init__(inputs, outputs, gain=gain, compute_dtype=compute_dtype)
@@ -82,7 +87,9 @@ class Packed(HarmonicLinear):
         if torch.is_grad_enabled():
             self._kernel, self._kernel_for = None, ()
             return None
-        if x.numel() != self.inputs or x.dtype != torch.bfloat16 or x.device.type != "cpu":
+        if x.numel() != self.inputs or x.dtype != torch.bfloat16:
+            return None
+        if x.device.type != "cpu" and not chosen.serves(x.device, self.on_gpu):
             return None
         parameters = tuple(self.parameters())
         if self._kernel is None or not unchanged(parameters, self._kernel_for):
@@ -117,8 +124,9 @@ def counted(module: nn.Module, flops_per_token: float) -> Group:
 class Factorised(Packed):
     """Applied factor by factor: compute falls with the numbers stored.
 
-    A kernel multiplies one vector with float32 sums between the factors, in C where there is a compiler and else by
-    torch: the two differ by the order of sums, and both from several vectors at once by bfloat16's rounding.
+    A kernel multiplies one vector with float32 sums between the factors, in C where there is a compiler, in Triton on
+    a GPU, and on a CPU else by torch: they differ by the order of sums, and all from several vectors at once by
+    bfloat16's rounding.
     """
 
     @abstractmethod

@@ -20,6 +20,8 @@ from bloomery.systems.harmonic.metric import Metric
 
 
 class LowRankLinear(Factorised):
+    on_gpu = "low_rank"
+
     def __init__(
         self, inputs: int, outputs: int, rank: int, *, gain: float = 1.0, compute_dtype: torch.dtype = torch.float32
     ) -> None:

@@ -27,6 +27,8 @@ from bloomery.systems.harmonic.sizes import BLOCKS, blocks_of
 
 
 class MonarchLinear(Factorised):
+    on_gpu = "monarch"
+
     def __init__(
         self,
         inputs: int,

@@ -101,6 +101,8 @@ def norm(width: Tensor) -> Tensor:
 
 
 class RowScaleSpaceLinear(RowLinear, Packed):
+    on_gpu = "scale_space"
+
     def __init__(
         self, inputs: int, outputs: int, atoms: int, *, gain: float = 1.0, compute_dtype: torch.dtype = torch.float32
     ) -> None:

@@ -4,9 +4,9 @@
     MonarchDecode   y[p] = L_p shuffle(R x)[p]      R [b k i/b], L [b o/b k], as bases.monarch has it
 
 One call reads each stored number once, in order: at batch 1 the bytes are the time, and a factorised matrix has as many
-times fewer as it compresses. The C side (`factorised.c`) works on panels made by `pack`; without it torch multiplies by
-the same rounded factors in float32, and the results differ by the order of sums alone. Refuses nothing but what is no
-vector of the right length; gradients do not pass.
+times fewer as it compresses. The C side (`factorised.c`) works on panels made by `pack`, a GPU's is `on_gpu.py`;
+without them torch multiplies by the same rounded factors in float32, and the results differ by the order of sums alone.
+Refuses nothing but what is no vector of the right length; gradients do not pass.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 from bloomery.model import native
+from bloomery.systems.harmonic.kernels import chosen
 
 GROUP, WIDEST = 32, 64
 SOURCE = Path(__file__).parent / "factorised.c"
@@ -75,6 +76,10 @@ class LowRankDecode:
         """x in any dtype; the result is float32."""
         (outputs, rank), inputs = self.out_factor.shape, self.in_factor.shape[1]
         x = _vector(x, inputs)
+        if chosen.serves(x.device, "low_rank"):
+            from bloomery.systems.harmonic.kernels import on_gpu
+
+            return on_gpu.low_rank(self.out_factor, self.in_factor, x)
         if self.packed is None:
             return torch.mv(self.out_factor.float(), torch.mv(self.in_factor.float(), x))
         right, left = self.packed
@@ -105,6 +110,10 @@ class MonarchDecode:
         blocks, width, inputs = self.in_blocks.shape
         outputs = self.out_blocks.shape[1]
         x = _vector(x, blocks * inputs)
+        if chosen.serves(x.device, "monarch"):
+            from bloomery.systems.harmonic.kernels import on_gpu
+
+            return on_gpu.monarch(self.in_blocks, self.out_blocks, x)
         if self.packed is None:
             inner = torch.bmm(self.in_blocks.float(), x.view(blocks, inputs, 1))
             shuffled = inner.view(blocks, width).t().reshape(blocks, width, 1)

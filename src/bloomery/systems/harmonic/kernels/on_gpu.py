@@ -1,8 +1,10 @@
 """The same decoding on a GPU, in Triton: low-rank and Monarch in two launches, and the sine matrix times one vector.
 
-Importing this needs triton (it comes with torch's CUDA builds). It was never run on a GPU: the tests run it through
-triton's interpreter on a CPU, which proves the arithmetic and says nothing of speed. Weights are bfloat16 (any type
-works), sums float32. A launch for each stage, as the second needs all of the first; an inner vector of float32 between.
+Importing this needs triton (it comes with torch's CUDA builds). It was never run on a GPU: the tests compile it for one
+and run it through triton's interpreter on a CPU, which proves the arithmetic and says nothing of speed; layers use
+low-rank and Monarch on a GPU that finds small cases as by their formula (chosen.py), and keep the sine matrix. Weights
+are bfloat16 (any type works), sums float32. A launch for each stage, as the second needs all of the first; an inner
+vector of float32 between.
 
 The sine product makes each tile of W = diag(gain) sin(omega U V) and uses it at once: it reads r (o + i) numbers in
 place of o i, and pays one sine a weight. By the spec's roofline (2.6) that is 1.4 to 1.7 times faster than reading a
@@ -10,6 +12,7 @@ stored matrix at best, and only at batch 1; phases of 2^15 and more are not for 
 """
 # Kernels are written in triton's language, which is no typed Python:
 # pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportIndexIssue=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -53,14 +56,14 @@ def _sine_kernel(
     total = tl.zeros((ROWS,), dtype=tl.float32)
     for start in range(0, inputs, COLUMNS):
         i = start + tl.arange(0, COLUMNS)
-        held = (r[:, None] < rank) & (i[None, :] < inputs)
-        columns = tl.load(right + r[:, None] * inputs + i[None, :], mask=held, other=0.0).to(tl.float32)
+        inside = (r[:, None] < rank) & (i[None, :] < inputs)
+        columns = tl.load(right + r[:, None] * inputs + i[None, :], mask=inside, other=0.0).to(tl.float32)
         # Not in TF32: ten bits of a phase of twenty are no phase.
         phase = tl.dot(rows, columns, input_precision="ieee")
         x = tl.load(vector + i, mask=i < inputs, other=0.0).to(tl.float32)
         total += tl.sum(tl.sin(phase) * x[None, :], axis=1)
-    inside = o < outputs
-    tl.store(out + o, total * tl.load(gain + o, mask=inside, other=0.0).to(tl.float32), mask=inside)
+    scale = tl.load(gain + o, mask=o < outputs, other=0.0).to(tl.float32)
+    tl.store(out + o, total * scale, mask=o < outputs)
 
 
 def low_rank(

@@ -3,9 +3,10 @@
     TapsDecode         narrow Gaussians (width below about one index step): each atom is its four nearest taps
     ScaleSpaceDecode   any width: each atom is one bilinear look-up in the blurred input (scale_space.py)
 
-An atom is a place in a table and four bfloat16 weights, ten bytes; sums are float32. The C side is `rows.c`; without it
-torch sums the same rounded weights. The four taps of TapsDecode are exp(-(i - c)^2 / 2 s^2) times the amplitude; what
-lies outside them is left out: at most exp(-2 / s^2) of an atom's height, 1.7 % at s = 0.7 and 14 % at s = 1.
+An atom is a place in a table and four bfloat16 weights, ten bytes; sums are float32. The C side is `rows.c`, a GPU's
+`rows_on_gpu.py`, where a place takes four bytes and the table is a plain sum; without them torch sums the same rounded
+weights. The four taps of TapsDecode are exp(-(i - c)^2 / 2 s^2) times the amplitude; what lies outside them is left
+out: at most exp(-2 / s^2) of an atom's height, 1.7 % at s = 0.7 and 14 % at s = 1.
 ScaleSpaceDecode's table is made in C by a recursion (Deriche, INRIA report 1893, 1993) whose kernel is within 0.0006 of
 the Gaussian's height: its results differ from torch's by less than a thousandth of the output's norm.
 Tables of more than 65,536 numbers are left to torch: places are 16 bits wide.
@@ -23,6 +24,7 @@ from jaxtyping import BFloat16, Float, Int
 from torch import Tensor
 
 from bloomery.model import native
+from bloomery.systems.harmonic.kernels import chosen
 from bloomery.systems.harmonic.kernels.scale_space import Levels, between, blurred
 
 SOURCE = Path(__file__).parent / "rows.c"
@@ -71,9 +73,15 @@ class Atoms:
             words = torch.nn.functional.pad(rounded, (0, 0, 0, missing))
             words = words.reshape(len(where), -1, 2, 2 * FOUR).transpose(2, 3)  # atoms 0, 1 low and 2, 3 high
             packed = (places.contiguous(), words.contiguous())
+        if where.device.type != "cpu":
+            where = where.int()  # half of what a GPU reads for an atom would be its place
         return Atoms(where, rounded, step, packed)
 
     def of(self, table: Float[Tensor, " n"]) -> Float[Tensor, " o"]:
+        if chosen.serves(table.device, "scale_space"):
+            from bloomery.systems.harmonic.kernels import rows_on_gpu
+
+            return rows_on_gpu.look_ups(self.where, self.weights, table, self.step)
         if self.packed is None:
             offsets = torch.tensor((0, 1, self.step, self.step + 1), device=table.device)
             return (table[self.where[..., None] + offsets] * self.weights.float()).sum((1, 2))
@@ -134,12 +142,19 @@ class ScaleSpaceDecode:
 
     def __call__(self, x: Float[Tensor, " i"]) -> Float[Tensor, " o"]:
         x = _vector(x, self.inputs)
-        return self.atoms.of(table(x, self.levels) if self.atoms.packed is None else _table_in_c(x, self.levels))
+        if self.atoms.packed is None or chosen.serves(x.device, "scale_space"):
+            return self.atoms.of(table(x, self.levels))
+        return self.atoms.of(_table_in_c(x, self.levels))
 
 
 def table(x: Float[Tensor, " i"], levels: Levels) -> Float[Tensor, " n"]:
     """The blurred input [i l] as ScaleSpaceDecode reads it: levels filled up to a multiple of eight, flat. It serves
     every matrix that reads this vector (`decode.atoms.of(table)`): queries, keys and values share one."""
+    if chosen.serves(x.device, "scale_space"):
+        from bloomery.systems.harmonic.kernels import rows_on_gpu
+
+        step = _padded(levels.count)
+        return rows_on_gpu.pyramid(x, levels.smallest, levels.ratio, levels.count, step)
     if x.device.type == "cpu" and library() is not None:
         return _table_in_c(_vector(x, x.shape[0]), levels)
     found = blurred(x, levels)
