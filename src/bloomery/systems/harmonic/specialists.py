@@ -145,7 +145,9 @@ class _Making:
         models.use_threads(ctx.threads)
         prepared = Prepared.open(ctx.data)
         models.check_tokenizer(ctx.inputs["model"].path, prepared.tokenizer)
-        parts = [next(iter(config.data)), *([] if config.added is None else [config.added])]
+        parts = [next(iter(config.data))]
+        if config.added is not None and prepared.documents(config.added):
+            parts.append(config.added)
         documents = [document for part in parts for document in texts_of(prepared, part)]
         packets, before = gathered(documents), None
         if "experts" in ctx.inputs:
@@ -173,12 +175,10 @@ class _Making:
         """Every model is trained in a checkpoint of its own, so a killed stage trains none of them again."""
         every = range(self.config.specialists)
         grown = every if self.before is None else self.shelf.grown(self.before)
+        each = self.config.steps // self.config.specialists
         for one in every:
             if one in grown:
-                self._train(f"members/{one}", one, self._start(one), self.config.steps // self.config.specialists)
-            else:
-                assert self._start(one).is_dir()
-        each = self.config.steps // self.config.specialists
+                self._train(f"members/{one}", one, self._start(one), each)
         self._train("one", None, self._one(), each * self.config.specialists)
         folder = self.ctx.workdir / "experts"
         for one in every:
