@@ -144,7 +144,7 @@ class Ledger:
             del self._answers[oldest]
             self._said.pop(oldest, None)
 
-    def _voted_down(self, vote: Vote, stands: Vote | None, correction: str) -> dict[str, str]:
+    def _voted_down(self, vote: Vote, stands: Vote | None, correction: str) -> dict[str, Any]:
         """The texts that a vote is kept with: none of one that votes up, or where none are known."""
         before = self._down.get(stands.event) if stands is not None else None
         said = (before["prompt"], before["said"]) if before is not None else self._said.get(vote.answer)

@@ -85,7 +85,7 @@ def _metrics() -> dict[str, Emitted]:
 
 def kind() -> Asking:
     return Asking(
-        Settings, _metrics(), lambda config: config.data,
+        Settings, _metrics(), lambda config: (config.data,),
         lambda config: config.rounds * config.questions * len(config.competitors), _run, dict.fromkeys(OTHERS, False),
     )  # fmt: skip
 
