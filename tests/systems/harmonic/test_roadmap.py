@@ -57,8 +57,8 @@ def small_plan(folder: Path) -> Path:
             stage["evaluate"].remove("public")
         for part in (stage, *stage.get("stages", [])):
             if part.get("kind") == "harmonic/self_play":
-                part["config"]["weakest"] = 1
-            if "questions" in part.get("config", {}):
+                part["config"] |= {"weakest": 1, "competitors": [{"temperature": 0}]}
+            if str(part.get("kind")).removeprefix("harmonic/") in ("self_play", "capture", "gap_extraction"):
                 part["config"]["questions"] = 4
     plan["claims"] = [claim for claim in plan["claims"] if claim["id"] != "mmlu-35"]
     file = folder / "roadmap.yaml"
