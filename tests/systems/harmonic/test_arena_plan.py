@@ -39,7 +39,7 @@ def plan(folder: Path) -> Path:
         folder, system="harmonic", baselines={}, control=None, suites={},
         data={**DATA, "skills": {**SKILLS, "examples": 80}},
         stages=[base, arena],
-        claims=[one for one in ROADMAP["claims"] if one.get("rows") == ["H-22"]],
+        claims=[{**one, "rows": []} for one in ROADMAP["claims"] if one.get("rows") == ["H-22"]],
     )  # fmt: skip
 
 
