@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bloomery.engine.events import EventLog, read_events
 from bloomery.errors import ArtifactError
 from support.cascades import card, cascade
-from support.scorers import Constant
+from support.scorers import Constant, Uniform
 
 MODELS = {"smith": Constant(257, ord("s")), "cook": Constant(257, ord("c"))}
 LEARNED = card({"smith": {}, "cook": {}}, routing="learned", learning={"step": 0.5})
@@ -83,6 +83,41 @@ def test_it_is_streamed_chat_too_that_can_be_voted_on(here: Any) -> None:
     last = here.http.post("/v1/chat/completions", json=asked).text.split("\n\n")[-3]
     told = json.loads(last.removeprefix("data: "))["choices"][0]["bloomery"]
     assert vote(here, told["id"], 1).status_code == 200
+
+
+def test_what_is_voted_down_is_kept_to_the_letter_where_texts_are_kept(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    chat = [{"role": "user", "content": "bread?"}]
+    card_of_two = card({"smith": {"confidence": 1}, "cook": {}}, routing="ordered")
+    models = {"smith": Uniform(257), "cook": Constant(257, ord("c"))}
+    with (
+        cascade(tmp_path, card_of_two, models, texts=True) as one,
+        start(several=[one], api_key=None, max_body=20_000) as here,
+    ):
+        whole = here.http.post("/v1/chat/completions", json={"model": "forge", "messages": chat, "max_tokens": 2})
+        streamed = {"model": "forge", "prompt": "iron", "max_tokens": 3, "stream": True}
+        last = here.http.post("/v1/completions", json=streamed).text.split("\n\n")[-3]
+        told = [
+            whole.json()["choices"][0]["bloomery"],
+            json.loads(last.removeprefix("data: "))["choices"][0]["bloomery"],
+        ]
+        assert all("prompt" not in one and "said" not in one for one in told)
+        sent = {"id": told[0]["id"], "score": "bad", "correction": "A loaf."}
+        assert here.http.post("/v1/feedback", json=sent).status_code == 200
+        assert vote(here, told[1]["id"], -0.25).status_code == 200
+        wrong = here.http.post("/v1/feedback", json={"id": told[1]["id"], "score": "good", "correction": "Ore."})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "correction")
+    rows = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["said"], row["response"]) for row in rows] == [
+        ("user: bread?\nassistant:", "cc", "A loaf."), ("iron", "ccc", ""),
+    ]  # fmt: skip
+
+
+def test_a_correction_that_cannot_be_kept_is_refused(here: Any) -> None:
+    sent = {"id": ask(here, "bread")["id"], "score": -1, "correction": "A loaf."}
+    assert here.http.post("/v1/feedback", json=sent).status_code == 400
+    assert read_events(here.folder / "votes.jsonl") == []
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bloomery.errors import ArtifactError
+from bloomery.errors import ArtifactError, DataError
 from bloomery.evaluate.cascade.card import Card
 from bloomery.evaluate.cascade.feedback import TooMany, Unknown
 from bloomery.stages import feedback
-from bloomery.stages.feedback import ANSWERED, VOTES, WEIGHTS, Ledger
+from bloomery.stages.feedback import ANSWERED, SERVED, VOTES, WEIGHTS, Ledger
 
 CARD = Card.model_validate({
     "cascade": 1, "name": "forge", "members": [{"name": "a", "model": "x"}, {"name": "b", "model": "y"}],
@@ -74,6 +74,46 @@ def test_an_answer_has_no_more_votes_than_are_kept(tmp_path: Path) -> None:
         ledger.undo(events[3])
         ledger.vote("x", -1)
         assert ledger.weights != weights
+
+
+def served(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / SERVED).read_text().splitlines()]
+
+
+def test_what_was_voted_down_is_kept_with_its_correction_while_the_vote_stands(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD, texts=True) as ledger:
+        for number in range(4):
+            ledger.answered(f"x{number}", (0, 7), told("a"), (f"Q: {number}?\nA:", f" {number + 1}"))
+        ledger.vote("x0", 1)
+        plain = ledger.vote("x1", -0.5)["event"]
+        ledger.vote("x2", -1, "two")
+        ledger.vote("x3", -1, "tree")
+        assert ledger.vote("x3", -1, "three")["replaces"]
+        rows = served(tmp_path)
+        assert [(row["answer"], row["prompt"], row["said"], row["response"], row["score"]) for row in rows] == [
+            ("x1", "Q: 1?\nA:", " 2", "", -0.5), ("x2", "Q: 2?\nA:", " 3", "two", -1),
+            ("x3", "Q: 3?\nA:", " 4", "three", -1),
+        ]  # fmt: skip
+        for score, answer in ((0.5, "x1"), (-1, "x9")):
+            with pytest.raises((DataError, Unknown)):
+                ledger.vote(answer, score, "what is right")
+    (tmp_path / SERVED).unlink()
+    with Ledger(tmp_path, CARD, texts=True) as ledger:
+        assert served(tmp_path) == rows, "the log is the truth"
+        ledger.vote("x0", -1)
+        ledger.undo(plain)
+        assert [row["answer"] for row in served(tmp_path)] == ["x2", "x3", "x0"]
+        ledger.vote("x2", 1)
+        assert [row["answer"] for row in served(tmp_path)] == ["x3", "x0"]
+
+
+def test_texts_are_kept_where_that_is_asked_for_and_nowhere_else(tmp_path: Path) -> None:
+    with Ledger(tmp_path, CARD) as ledger:
+        ledger.answered("x", (0, 7), told("a"), ("What is it?", " Slag."))
+        ledger.vote("x", -1)
+        with pytest.raises(DataError, match="no text"):
+            ledger.vote("x", -1, "Ore.")
+    assert not [file for file in tmp_path.iterdir() if "Slag" in file.read_text() or file.name == SERVED]
 
 
 def test_the_log_of_answers_stays_short_while_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

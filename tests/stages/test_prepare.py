@@ -142,6 +142,35 @@ def test_an_empty_part_says_what_to_do(tmp_path: Path) -> None:
     assert cut.part("corpus:val").documents > 0
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [{"source": "text", "folder": "to come"}, {"source": "jsonl", "folder": "to come", "distil": {"shortest": 1}}],
+    ids=["text", "examples"],
+)
+def test_text_that_is_still_to_come_is_no_mistake_where_the_plan_says_so(
+    texts: Path, tmp_path: Path, wanted: dict[str, Any]
+) -> None:
+    wanted = {**wanted, "split": {"train": "100%"}}
+    if wanted["source"] == "jsonl":
+        wanted |= {"prompt": "prompt", "response": "response"}
+    data: dict[str, Any] = {"tokenizer": {"kind": "bytes"}, "corpus": {"source": "text", "folder": str(texts)}}
+    with pytest.raises(DataError, match="does not exist"):
+        prepare_for_run({**data, "news": wanted}, tmp_path / "refused", lambda **fact: None, roots=[tmp_path])
+    data["news"] = {**wanted, "may_be_empty": True}
+
+    def documents() -> int:
+        _, (folder, _, _) = prepare_for_run(data, tmp_path / "runs", lambda **fact: None, roots=[tmp_path])
+        return Prepared.open(folder).documents("news:train")
+
+    assert documents() == 0
+    (tmp_path / "to come").mkdir()
+    assert documents() == 0
+    (tmp_path / "to come" / "a.txt").write_text("ore\n")
+    (tmp_path / "to come" / "a.jsonl").write_text('{"prompt": "What is it?", "response": "It is the ore."}\n')
+    assert documents() == 1, "the same prepared data, grown"
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 def test_data_errors_do_not_hide_each_other() -> None:
     with pytest.raises(Problems):
         parse_data({"tokenizer": {"kind": "bpe"}, "corpus": {"source": "stdlb"}})

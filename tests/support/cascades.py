@@ -68,12 +68,13 @@ def card(members: Mapping[str, Mapping[str, Any]], **more: Any) -> Card:
 def cascade(
     folder: Path, made: Card, models: Mapping[str, LanguageModel | Scorer], *, packets: Mapping[str, str] | None = None,
     tokenizers: Mapping[str, Tokenizer] | None = None, templates: Mapping[str, ChatTemplate] | None = None,
+    texts: bool = False,
 ) -> Iterator[Cascade]:  # fmt: skip
-    """models: by the names of the card."""
+    """models: by the names of the card. texts: the ledger keeps them."""
     served = [
         Model(name, models[name], (tokenizers or {}).get(name, BYTES), (templates or {}).get(name, ChatTemplate()))
         for name in made.names
     ]
     relevance = Relevance.of({name: packets_of(text) for name, text in (packets or {}).items()})
-    with Ledger(folder, made) as ledger:
+    with Ledger(folder, made, texts=texts) as ledger:
         yield Cascade(made, served, relevance, ledger)

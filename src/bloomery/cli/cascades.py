@@ -20,9 +20,11 @@ PACKETS = "packets"
 """Below the votes of a cascade: what came while it was served."""
 
 
-def open_cascades(files: Sequence[Path], root: Path, feedback: Path, *, device: str, held: ExitStack) -> list[Cascade]:
-    """Loaded, with the votes on them in FEEDBACK/NAME and what came to them in FEEDBACK/NAME/packets. held: closes
-    those. Raises BloomeryError."""
+def open_cascades(
+    files: Sequence[Path], root: Path, feedback: Path, *, texts: bool, device: str, held: ExitStack
+) -> list[Cascade]:
+    """Loaded, with the votes on them in FEEDBACK/NAME and what came to them in FEEDBACK/NAME/packets. texts: what is
+    asked and answered is kept with the votes. held: closes those. Raises BloomeryError."""
     from bloomery.data.chat import chat_template
     from bloomery.serve.cascade import Cascade
     from bloomery.serve.source import Model
@@ -42,7 +44,7 @@ def open_cascades(files: Sequence[Path], root: Path, feedback: Path, *, device: 
             Model(name, reader.model, reader.tokenizer, chat_template(folders[name] / "tokenizer"))
             for name, reader in readers.items()
         ]
-        ledger = held.enter_context(Ledger(feedback / each.card.name, each.card))
+        ledger = held.enter_context(Ledger(feedback / each.card.name, each.card, texts=texts))
         shelf = None
         if relevance.packets:
             shelf = held.enter_context(Additions(feedback / each.card.name / PACKETS, each.card, relevance))

@@ -29,7 +29,7 @@ class Limits:
 
 def serve(
     names: Sequence[str], cascades: Sequence[Path], host: str, port: int, api_key: str | None, limits: Limits,
-    device: str, threads: int, root: Path, feedback: Path, packets: Path | None = None,
+    device: str, threads: int, root: Path, feedback: Path, packets: Path | None = None, *, texts: bool = False,
 ) -> None:  # fmt: skip
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         found = f"`{missing[0]}` is not installed"
@@ -64,7 +64,7 @@ def serve(
             )
             for name, folder in zip(names, folders, strict=True)
         ]  # fmt: skip
-        several = open_cascades(cascades, root, feedback, device=chosen.value, held=held)
+        several = open_cascades(cascades, root, feedback, texts=texts, device=chosen.value, held=held)
         if taken := next((each.name for each in several if each.name in names), None):
             raise BloomeryError("--cascade", f"'{taken}' is a run that is served too", "a name of its own")
         inboxes: list[Inbox] = []

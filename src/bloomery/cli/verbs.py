@@ -340,9 +340,7 @@ def serve(
     ] = None,
     cascade: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--cascade", metavar="FILE", help="Several behind one name: a YAML file, or a folder that a stage left."
-        ),
+        typer.Option("--cascade", metavar="FILE", help="Several behind one name: YAML, or a folder that a stage left."),
     ] = None,
     feedback: Annotated[
         Path, typer.Option("--feedback", metavar="FOLDER", help="Votes on a cascade's answers, in FOLDER/NAME.")
@@ -351,6 +349,7 @@ def serve(
         Path | None,
         typer.Option("--packets", metavar="FOLDER", help="Text files in FOLDER/NAME become packets of that cascade."),
     ] = None,
+    texts: Annotated[bool, typer.Option("--keep-texts", help="Keep what cascades are asked and answer.")] = False,
     host: Annotated[str, typer.Option("--host", help="127.0.0.1: this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 8000,
     api_key: Annotated[
@@ -372,7 +371,9 @@ def serve(
     from bloomery.cli import serving
 
     limits = serving.Limits(slots=slots, queue=queue, context=context, max_body=max_body, grace_seconds=grace)
-    serving.serve(names or (), cascade or (), host, port, api_key, limits, device, threads, runs, feedback, packets)
+    serving.serve(
+        names or (), cascade or (), host, port, api_key, limits, device, threads, runs, feedback, packets, texts=texts
+    )
 
 
 @app.command()

@@ -6,7 +6,8 @@ takes its place when whole. A folder that was made from the same spec and the sa
 
 The manifest records for every other split which share of its lines (of at least 20 characters) also stands in train,
 and how many documents stand in parts of several sets (across.py).
-Refuses an empty train split, a folder that holds something else, and a disk that is full: then nothing is left behind.
+Refuses an empty train split, but of a set that `may_be_empty`, a folder that holds something else, and a disk that is
+full: then nothing is left behind.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class SetRecipe:
     deduplicate: bool = False
     remote: bool = False
     """Not read again only to see whether it changed."""
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,9 @@ def _spool(folder: Path, name: str, recipe: SetRecipe, progress: Progress) -> di
             if census.documents % _SAY_EVERY == 0:
                 progress(doing="reading", set=name, documents=census.documents, bytes=census.bytes)
     progress(doing="reading", set=name, documents=census.documents, bytes=census.bytes)
-    if not census.documents:
+    if not census.documents and not recipe.may_be_empty:
         raise DataError(f"data.{name}", "the source gave no documents", "at least one")
-    if "train" in recipe.splits and "train" not in filled:
+    if "train" in recipe.splits and "train" not in filled and not recipe.may_be_empty:
         raise DataError(
             f"data.{name}",
             f"all {census.documents} documents fell into other splits than train",

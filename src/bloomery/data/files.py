@@ -226,6 +226,27 @@ class ParquetFiles:
         return {"source": "parquet", "of": self.root.name, "licence": self.licence}
 
 
+@dataclass(frozen=True, slots=True)
+class ToCome:
+    """Files that need not be there yet: while there are none, no documents."""
+
+    source: TextFiles | JsonLines | ParquetFiles
+
+    @property
+    def licence(self) -> str:
+        return self.source.licence
+
+    def documents(self) -> Iterator[Document]:
+        try:
+            files_below(self.source.root, self.source.patterns)
+        except DataError:
+            return
+        yield from self.source.documents()
+
+    def provenance(self) -> dict[str, Any]:
+        return self.source.provenance()
+
+
 def files_below(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
     """[(posix name, file)]: the file itself, or all below the folder that fit a pattern, by name.
 

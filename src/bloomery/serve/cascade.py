@@ -95,7 +95,7 @@ class Members:
             if digest not in known:
                 known[digest] = Reading(tokens_of(model, text))
             readings[model.name] = known[digest]
-        return Question(readings, text)
+        return Question(readings, text, text)
 
     def conversation(self, messages: Sequence[Mapping[str, str]]) -> Question:
         """By each member's own template. Raises Refusal where none of them can say it."""
@@ -113,7 +113,8 @@ class Members:
         if not readings:
             raise next(each for each in known.values() if isinstance(each, Refusal))
         said = [message["content"] for message in messages if message["role"] == "user"]
-        return Question(readings, said[-1] if said else "")
+        first = next(model for model in self.cascade.models if model.name in readings)
+        return Question(readings, said[-1] if said else "", first.template.render(messages))
 
     def answer(self, wishes: Sequence[Wish], *, streamed: bool) -> Texts:
         return Texts(self.desk, self.cascade, wishes, streamed=streamed)
@@ -188,6 +189,7 @@ class Walk:
         self._timer: asyncio.TimerHandle | None = None
         self._confidence = Confidence()
         self._held: list[Piece] = []
+        self._written: list[str] = []
         self._taken = False
         self._came = 0
         self.told: dict[str, Any] | None = None
@@ -215,6 +217,7 @@ class Walk:
             return self._break("timeout", f"nothing came for {self._cascade.card.timeout(self._member):g} seconds")
         assert event.logprob is not None
         self._confidence.add(event.logprob)
+        self._written.append(event.text)
         self._held.append(event if self._sampling.logprobs is not None else replace(event, choices=()))
         if not self._taken:
             threshold = self._cascade.card.threshold(self._member) if self._left and not self._must_answer else 0.0
@@ -251,7 +254,7 @@ class Walk:
         return False
 
     def _ask(self, name: str) -> bool:
-        self._member, self._confidence, self._held = name, Confidence(), []
+        self._member, self._confidence, self._held, self._written = name, Confidence(), [], []
         reading = self._question.readings.get(name)
         room = self._desk.context - len(reading.tokens) if reading else 0
         if room < 1:
@@ -305,7 +308,8 @@ class Walk:
         self.leave()
         answer, confidence = f"ans-{secrets.token_hex(12)}", self._confidence.value
         self.told = {"id": answer, "member": self._member, "confidence": confidence, "route": self._route}
-        self._cascade.ledger.answered(answer, self._connections, self.told)
+        said = self._question.shown, "".join(self._written)
+        self._cascade.ledger.answered(answer, self._connections, self.told, said)
 
     def _note(self, outcome: Outcome) -> None:
         self._cascade.outcomes[self._member, outcome] += 1

@@ -58,6 +58,8 @@ class Question:
     """By the model's name. The first is the one whose tokens are counted."""
     text: str = ""
     """What decides who is asked: the prompt, or the last message of the user."""
+    shown: str = ""
+    """The prompt, or the whole conversation as the first reads it, to the letter."""
 
     @property
     def counted(self) -> int:
@@ -113,9 +115,14 @@ class Ledger(Protocol):
         """Of each member, CONNECTIONS numbers."""
         ...
 
-    def answered(self, answer: str, connections: tuple[int, ...], told: Mapping[str, Any]) -> None: ...
-    def vote(self, answer: str, score: float) -> dict[str, Any]:
-        """Raises Unknown."""
+    def answered(
+        self, answer: str, connections: tuple[int, ...], told: Mapping[str, Any], said: tuple[str, str]
+    ) -> None:
+        """said: what was shown, and what was answered."""
+        ...
+
+    def vote(self, answer: str, score: float, correction: str) -> dict[str, Any]:
+        """Raises Unknown, and DataError for a correction that it does not keep."""
         ...
 
     def undo(self, event: str) -> dict[str, Any]:

@@ -165,6 +165,8 @@ class FeedbackAsked(Sent):
     id: Annotated[Text, Field(min_length=1, max_length=100)]
     """Of the answer: its `bloomery.id`."""
     score: Annotated[Number, Field(ge=-1, le=1)] | Literal["good", "bad"]
+    correction: Text = ""
+    """What would have been right, of an answer that is voted down."""
 
     @property
     def value(self) -> float:

@@ -97,6 +97,8 @@ class FilesSettings(_Set):
     file: str | None = None
     licence: str = "unknown"
     """Recorded with every result."""
+    may_be_empty: bool = False
+    """Where nothing is there yet, it is to come, and no mistake; for what a stage takes where there is some."""
 
 
 class TextSettings(FilesSettings):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bloomery.data.corpus import Docstrings, Source, StandardLibrary
 from bloomery.data.distil import Distilled
-from bloomery.data.files import TEXT_PATTERNS, Fields, JsonLines, ParquetFiles, TextFiles
+from bloomery.data.files import TEXT_PATTERNS, Fields, JsonLines, ParquetFiles, TextFiles, ToCome
 from bloomery.data.hub import HubDataset
 from bloomery.data.presets import PRESETS, Preset
 from bloomery.data.split import SplitRule, bucket_rule, share_rule
@@ -27,9 +27,11 @@ from bloomery.stages.data_spec import (
     DataSpec,
     DocstringsSettings,
     FileSettings,
+    FilesSettings,
     GauntletSettings,
     HubSettings,
     JsonlSettings,
+    ParquetSettings,
     SetSettings,
     StdlibSettings,
     TextSettings,
@@ -95,7 +97,22 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
         case _:
             pass
     key, path = ("folder", settings.folder) if settings.folder is not None else ("file", settings.file)
-    root = find_path(f"{where}.{key}", path or "", roots)
+    try:
+        root = find_path(f"{where}.{key}", path or "", roots)
+    except DataError:
+        if not settings.may_be_empty:
+            raise
+        root = Path(path or "")
+    files = _files(settings, root)
+    source = ToCome(files) if settings.may_be_empty else files
+    if not isinstance(settings, JsonlSettings) or settings.distil is None:
+        return source
+    return Distilled(source, float(settings.distil.at_least), settings.distil.shortest)
+
+
+def _files(
+    settings: TextSettings | JsonlSettings | ParquetSettings, root: Path
+) -> TextFiles | JsonLines | ParquetFiles:
     if isinstance(settings, TextSettings):
         patterns = (settings.files,) if settings.files else TEXT_PATTERNS
         return TextFiles(root, patterns, settings.document, settings.licence)
@@ -104,10 +121,7 @@ def _source(where: str, settings: SetSettings, roots: Sequence[Path]) -> Source:
     if not isinstance(settings, JsonlSettings):
         return ParquetFiles(root, fields, licence=settings.licence)
     fields = replace(fields, prompt=settings.prompt, response=settings.response, messages=settings.messages)
-    lines = JsonLines(root, fields, licence=settings.licence, category_by_file=settings.category_by == "file")
-    if settings.distil is None:
-        return lines
-    return Distilled(lines, float(settings.distil.at_least), settings.distil.shortest)
+    return JsonLines(root, fields, licence=settings.licence, category_by_file=settings.category_by == "file")
 
 
 def _hub(settings: HubSettings) -> HubDataset:
@@ -153,8 +167,9 @@ def prepare(
 
             rule = with_held_out(rule)
         sets[name] = SetRecipe(
-            source, rule, splits[name], settings.deduplicate is not None, isinstance(settings, HubSettings)
-        )
+            source, rule, splits[name], settings.deduplicate is not None, isinstance(settings, HubSettings),
+            isinstance(settings, FilesSettings) and settings.may_be_empty,
+        )  # fmt: skip
     chosen = spec.tokenizer
     if isinstance(chosen, FileSettings):
         path = find_path("data.tokenizer.path", chosen.path, roots)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asked import ask, until_done
+from asked import DATA, ask, manuals, until_done
 from pydantic import ValidationError
 
 from bloomery.data.prepared import Prepared
@@ -17,11 +17,15 @@ from bloomery.evaluate.gauntlet.generate import item_named
 from bloomery.evaluate.gauntlet.item import Item
 from bloomery.evaluate.gauntlet.source import items_of
 from bloomery.plan.metrics import matches
+from bloomery.stages.feedback import Ledger
+from bloomery.stages.prepare import parse_data, prepare
 from bloomery.systems.harmonic import capture, gap_extraction
 from bloomery.systems.harmonic.gap_extraction import overlap, questions_of
+from support.cascades import card
 
 Memory = dict[str, str]
 IGNORANT = "I do not know."
+FORGE = card({"smith": {}})
 
 
 def items(data: Prepared) -> list[Item]:
@@ -92,6 +96,45 @@ def test_another_model_is_asked_other_items(
     again = ask(capture.kind(), asked_data, tmp_path / "again", {"model": know_nothing}, config)
     seeded = ask(capture.kind(), asked_data, tmp_path / "seeded", {"model": know_nothing}, config, seed=1)
     assert one.examples == again.examples != seeded.examples
+
+
+def test_what_was_voted_down_is_asked_again_or_learned_as_it_was_corrected(
+    know_nothing: Artifact, asked_data: Prepared, memory: Memory, tmp_path: Path
+) -> None:
+    """As a server leaves it: a known question and an unknown one, one in a chat, a corrected one, one that nobody
+    knows. All are the checker's to judge that a checker has."""
+    known, wrong, chatted, twice = items(asked_data)[0], *items(asked_data)[1:6:2]
+    votes = tmp_path / "feedback/cascade"
+    prompts = [
+        (known.prompt, ""), (wrong.prompt, "Whatever."), (f"user: {chatted.task.question}\nassistant:", ""),
+        (twice.prompt, ""), (f"{twice.prompt} ", ""), ("What is slag?", "What is left of the ore."), ("Why?", ""),
+    ]  # fmt: skip
+    with Ledger(votes, FORGE, texts=True) as ledger:
+        for number, (prompt, correction) in enumerate(prompts):
+            told = {"id": "", "member": "smith", "confidence": 0.5, "route": []}
+            ledger.answered(f"ans-{number}", (0, 1), told, (prompt, " Because."))
+            ledger.vote(f"ans-{number}", -1, correction)
+    record = {
+        "source": "jsonl", "file": "feedback/cascade/served.jsonl", "name": "answer", "prompt": "prompt",
+        "response": "response", "category": "category", "split": {"train": 1}, "may_be_empty": True,
+    }  # fmt: skip
+    manuals(tmp_path / "manuals")
+    data = prepare(parse_data({**DATA, "served": record}), tmp_path / "data", roots=[tmp_path])
+    config = {"questions": 1, "served": "served"}
+    asked = ask(capture.kind(), data, tmp_path / "asked", {"model": know_nothing}, config)
+    assert capture.kind().fits_on(capture.Settings.model_validate(config)) == ("skills:train", "served:train")
+    drawn = int(asked.last("capture/asked").value)
+    assert drawn == asked.last("capture/score").n == 1, "what is served says nothing of the share"
+    found = [one for one in asked.examples if "served" in one.origin]
+    assert [(one.prompt, one.response, one.category) for one in found] == [
+        *((one.prompt, one.reference, one.category) for one in (wrong, chatted, twice)),
+        ("What is slag?", "What is left of the ore.", "instruct"),
+    ]  # fmt: skip
+    assert (asked.last("capture/served").value, asked.last("capture/from_served").value) == (len(prompts), 4)
+    votes.joinpath("served.jsonl").unlink()
+    none = prepare(parse_data({**DATA, "served": record}), tmp_path / "none", roots=[tmp_path])
+    alone = ask(capture.kind(), none, tmp_path / "alone", {"model": know_nothing}, config)
+    assert alone.last("capture/served").value == 0
 
 
 def test_of_several_answers_the_share_counts(asked_data: Prepared, know_nothing: Artifact, tmp_path: Path) -> None:

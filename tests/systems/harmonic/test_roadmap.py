@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "documents": 2, "rounds": 4, "axes": 2, "packets": 2, "multiple_choice": 8, "function_body": 4, "add": 5,
     "prompts": 1, "init.embedding_lr": [3],
 }  # fmt: skip
-PHASES = ("k0", "pretrain", "tune", "benchmark", "l2", "blend", "recovery", "improve-1-train", "cascade")
+PHASES = ("k0", "pretrain", "tune", "benchmark", "l2", "blend", "recovery", "arena", "improve-1-train", "cascade")
 
 
 def smaller(node: Any) -> Any:
@@ -55,10 +55,10 @@ def small_plan(folder: Path) -> Path:
     for stage in plan["stages"]:
         if "public" in stage.get("evaluate", []):
             stage["evaluate"].remove("public")
-        for part in stage.get("stages", []):
-            if part["id"] == "play":
-                part["config"]["weakest"] = 1
-            if "questions" in part["config"]:
+        for part in (stage, *stage.get("stages", [])):
+            if part.get("kind") == "harmonic/self_play":
+                part["config"] |= {"weakest": 1, "competitors": [{"temperature": 0}]}
+            if str(part.get("kind")).removeprefix("harmonic/") in ("self_play", "capture", "gap_extraction"):
                 part["config"]["questions"] = 4
     plan["claims"] = [claim for claim in plan["claims"] if claim["id"] != "mmlu-35"]
     file = folder / "roadmap.yaml"

@@ -33,7 +33,7 @@ def test_it_is_found_and_its_pure_half_says_what_it_does() -> None:
     found = catalogue.kind("harmonic/self_play")
     config = found.config_model().model_validate({"axes": 24, "rounds": 100})
     assert found.produces(config) == {"data": "data"}
-    assert found.accepts(config) == {"model": True, "rival": False, "fallback": False}
+    assert found.accepts(config) == {"model": True, "rival": False}
     assert found.fits_on(config) == ("skills:train",)
     assert found.misfit(config, config)
     assert len(AXES) == MOST_AXES

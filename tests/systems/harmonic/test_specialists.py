@@ -212,6 +212,31 @@ def test_only_the_specialists_whose_packets_grew_are_trained_again(
     assert again.last("packets/trained").value == 0, "nothing has grown since"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_added_before_stays_whether_or_not_its_documents_are_still_there(
+    start: Artifact, made: Asked, tmp_path: Path, *, kept: bool
+) -> None:
+    """Three additions in turn. Where a folder holds the newest only, what came before is known by `experts` alone."""
+    config, before, texts = {**CONFIG, "added": "added"}, made, []
+    for turn, subject in enumerate(("sea", "sea", "iron")):
+        here, draw = tmp_path / str(turn), random.Random(f"new {turn}")
+        texts.append(" ".join(draw.choice(SUBJECTS[subject]) for _ in range(40)))
+        (here / "served").mkdir(parents=True)
+        for number, text in enumerate(texts):
+            if kept or number == turn:
+                (here / "served" / f"news{number}.txt").write_text(text + "\n")
+        given = seal_of(before, here)
+        data = library(here, range(12), added=here / "served")
+        before = ask(Packets(), data, here / "after", {"model": start, "experts": given}, config)
+        assert before.last("packets/trained").value == 1
+    experts = before.folder / "experts"
+    shelf = read_shelf(experts)
+    told = [(experts / "packets" / f"{one}.txt").read_text().split("\n\n") for one in range(3)]
+    assert [len(several) for several in told] == [len(shelf.held_by(one)) for one in range(3)]
+    for number, text in enumerate(texts):
+        assert text in told[shelf.places[f"news{number}.txt"]]
+
+
 def seal_of(made: Asked, folder: Path) -> Artifact:
     shutil.copytree(made.folder / "experts", folder / "newer")
     return seal(folder / "newer", "packets.experts", "experts")

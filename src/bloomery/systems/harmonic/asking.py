@@ -34,11 +34,11 @@ NO_INPUTS: Mapping[str, bool] = {}
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A Stage. `asked`: questions that are answered at most, of settings. `reads`: the part that it makes data of."""
+    """A Stage. `asked`: questions that are answered at most, of settings. `reads`: the parts that it makes data of."""
 
     settings: type[BaseModel]
     metrics: Mapping[str, Emitted]
-    reads: Callable[[Any], str]
+    reads: Callable[[Any], tuple[str, ...]]
     asked: Callable[[Any], int]
     ask: Callable[[StageContext, Any], StageResult]
     takes: Mapping[str, bool] = field(default_factory=lambda: NO_INPUTS)
@@ -58,8 +58,7 @@ class Asking:
 
     def fits_on(self, config: BaseModel) -> tuple[str, ...]:
         """What its examples are made of: whoever trains on them learns from that part."""
-        part = self.reads(config)
-        return (part if ":" in part else f"{part}:train",)
+        return tuple(part if ":" in part else f"{part}:train" for part in self.reads(config))
 
     def misfit(self, before: BaseModel, after: BaseModel) -> str:
         return "it has no state to go on from"

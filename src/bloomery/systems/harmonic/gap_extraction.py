@@ -50,7 +50,7 @@ def kind() -> Asking:
         "gaps/answered": Emitted("share", "higher"), "gaps/examples": Emitted(), "gaps/asked": Emitted(),
         "gaps/documents": Emitted(),
     }  # fmt: skip
-    return Asking(Settings, metrics, lambda config: config.data, lambda config: TIMES_ASKED * config.questions, _run)
+    return Asking(Settings, metrics, lambda config: (config.data,), lambda config: TIMES_ASKED * config.questions, _run)
 
 
 def overlap(said: str, wanted: str) -> float:

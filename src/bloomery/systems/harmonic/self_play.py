@@ -1,8 +1,7 @@
 """harmonic/self_play: the arena as a stage. What wins on the model's weakest axes becomes examples (arena.py).
 
-Input `model`, which is to learn; `rival` and `fallback`, other checkpoints or members of a cascade, where given. Every
-model plays with every setting under `competitors`; the first of them is `model` at temperature 0, always. Output
-`data`.
+Input `model`, which is to learn; `rival`, another checkpoint or a member of a cascade, where given. Either plays with
+every setting under `competitors`; the first of them is `model` at temperature 0, always. Output `data`.
 
     play/accuracy       of the first competitor, on axes drawn at random
     play/yield          questions of the weakest axes that it missed and another answered / questions
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_AXES = 99
 """len(axes.AXES), without building templates."""
-OTHERS = ("rival", "fallback")
+RIVAL = "rival"
 
 
 class Competitor(Frozen):
@@ -85,8 +84,8 @@ def _metrics() -> dict[str, Emitted]:
 
 def kind() -> Asking:
     return Asking(
-        Settings, _metrics(), lambda config: config.data,
-        lambda config: config.rounds * config.questions * len(config.competitors), _run, dict.fromkeys(OTHERS, False),
+        Settings, _metrics(), lambda config: (config.data,),
+        lambda config: config.rounds * config.questions * len(config.competitors), _run, {RIVAL: False},
     )  # fmt: skip
 
 
@@ -109,7 +108,7 @@ def _run(ctx: StageContext, config: Settings) -> StageResult:
     diary = Diary(ctx.checkpoint)
     for row in diary.rows:
         arena.add(Round.from_json(row))
-    names = ["model", *(name for name in OTHERS if name in ctx.inputs)]
+    names = ["model", *([RIVAL] if RIVAL in ctx.inputs else [])]
     writers = [writer_of(ctx.inputs[name].path, prepared.tokenizer, ctx.device) for name in names]
     while len(arena.rounds) < config.rounds:
         if ctx.should_stop():

@@ -1,8 +1,8 @@
 """harmonic/packets: K small models, each tuned on its packets of documents, behind an idf router (packets.py).
 
 Input `model`, which every specialist begins as; `experts`, an earlier output, where packets are added to it: then only
-those whose packets have grown are trained, from what they were, and the others are kept. Output `experts`: shelf.json,
-members/0 to K - 1, packets/K.txt.
+those whose packets have grown are trained, from what they were, and the others are kept. What `experts` hold is still
+held where its documents are gone. Output `experts`: shelf.json, members/0 to K - 1, packets/K.txt (a paragraph each).
 
 `added` names a further set whose documents come on top: what `bloomery serve` was given while it ran
 (stages/packets.py). shelf.json holds a digest of what each specialist holds, so that a specialist has grown if its
@@ -131,7 +131,7 @@ class _Making:
     config: Settings
     prepared: Prepared
     documents: Sequence[tuple[str, str]]
-    """(name, text) of the train part."""
+    """(name, text) of the train part, and of packets that `experts` hold and it does not."""
     before: Shelf | None
     shelf: Shelf
 
@@ -145,11 +145,16 @@ class _Making:
         models.use_threads(ctx.threads)
         prepared = Prepared.open(ctx.data)
         models.check_tokenizer(ctx.inputs["model"].path, prepared.tokenizer)
-        parts = [next(iter(config.data)), *([] if config.added is None else [config.added])]
+        parts = [next(iter(config.data))]
+        if config.added is not None and prepared.documents(config.added):
+            parts.append(config.added)
         documents = [document for part in parts for document in texts_of(prepared, part)]
         packets, before = gathered(documents), None
         if "experts" in ctx.inputs:
             before = read_shelf(ctx.inputs["experts"].path)
+            gone = before.places.keys() - packets.keys()
+            kept = {name: text for name, text in _texts_held(ctx.inputs["experts"].path, before) if name in gone}
+            packets, documents = packets | kept, [*documents, *kept.items()]
             if before.specialists != config.specialists:
                 found = f"{before.specialists} specialists come in"
                 raise ArtifactError("experts", found, f"{config.specialists}, as the stage's settings say")
@@ -170,12 +175,10 @@ class _Making:
         """Every model is trained in a checkpoint of its own, so a killed stage trains none of them again."""
         every = range(self.config.specialists)
         grown = every if self.before is None else self.shelf.grown(self.before)
+        each = self.config.steps // self.config.specialists
         for one in every:
             if one in grown:
-                self._train(f"members/{one}", one, self._start(one), self.config.steps // self.config.specialists)
-            else:
-                assert self._start(one).is_dir()
-        each = self.config.steps // self.config.specialists
+                self._train(f"members/{one}", one, self._start(one), each)
         self._train("one", None, self._one(), each * self.config.specialists)
         folder = self.ctx.workdir / "experts"
         for one in every:
@@ -255,13 +258,27 @@ class _Making:
         write_atomically(folder / SHELF, json.dumps(self.shelf.to_json(), indent=1).encode())
         for one in range(self.shelf.specialists):
             held = [" ".join(texts[name].split()) for name in self.shelf.held_by(one) if name in texts]
-            write_atomically(folder / "packets" / f"{one}.txt", "\n\n".join(held).encode())
+            write_atomically(_packets_file(folder, one), "\n\n".join(held).encode())
 
 
 def texts_of(prepared: Prepared, part: str) -> list[tuple[str, str]]:
     """(name, text) of the documents of a part."""
     file, tokenizer = prepared.part(part), prepared.tokenizer
     return [(name, tokenizer.decode(file.document(at)[:-1])) for at, name in enumerate(file.names)]
+
+
+def _packets_file(folder: Path, one: int) -> Path:
+    return folder / "packets" / f"{one}.txt"
+
+
+def _texts_held(folder: Path, shelf: Shelf) -> Iterator[tuple[str, str]]:
+    """(packet, its text) as specialists were handed on. A paragraph has no name: it is the one that says the same."""
+    from bloomery.evaluate.cascade.routing import words_of
+
+    for one in range(shelf.specialists):
+        paragraphs = _packets_file(folder, one).read_text(encoding="utf-8").split("\n\n")
+        said = {words_of(paragraph): paragraph for paragraph in paragraphs}
+        yield from ((name, said[words]) for name in shelf.held_by(one) if (words := shelf.words[name]) in said)
 
 
 def stored(folder: Path) -> int:
