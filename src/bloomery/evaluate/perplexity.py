@@ -244,8 +244,8 @@ def token_losses(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Fl
 
 
 def are_likeliest(scores: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """scores.argmax(-1) == targets, at a tenth of what argmax costs on a CPU: only targets that equal the largest score
-    are looked up, since another id may hold it too, and the first counts."""
+    """scores.argmax(-1) == targets, at a fraction of what argmax costs a CPU in bf16 (benchmarks/likeliest.py): only
+    targets that equal the largest score are looked up, since another id may hold it too, and the first counts."""
     found = scores.gather(1, targets[:, None])[:, 0] == scores.amax(-1)
     rows = found.nonzero()[:, 0]
     found[rows] = scores[rows].argmax(-1) == targets[rows]
