@@ -2,8 +2,8 @@
 
     python benchmarks/likeliest.py
 
-Random scores of 2^20 entries, every target the likeliest in a third of the rows; one thread; the fastest of ten rounds of
-each, in turns. Writes benchmarks/results/likeliest.json.
+Random scores of 2^20 entries, every target the likeliest in a third of the rows; one thread; the fastest of ten rounds
+of each, in turns. Writes benchmarks/results/likeliest.json.
 """
 
 from __future__ import annotations
