@@ -278,7 +278,7 @@ def test_the_suite_is_green_without_systems(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parent, tests, ignore=shutil.ignore_patterns(*left_out))
     shutil.copy2(SOURCE.parent.parent / "pyproject.toml", tmp_path)
     assert package == tmp_path / "src"
-    environment = {**os.environ, "PYTHONPATH": str(package)}
+    environment = {**os.environ, "PYTHONPATH": str(package), "HYPOTHESIS_PROFILE": "few"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", str(tests)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
