@@ -62,7 +62,7 @@ def test_the_cascade_of_the_page(done: Path, tmp_path: Path) -> None:
     arguments = ["--cascade", "forge.yaml", "--feedback", "feedback", "--runs", str(done / "runs")]
     votes = re.findall(r'^POST (/v1/feedback) (\{"id": .*\})$', PAGE, re.MULTILINE)
     undo = re.findall(r"^DELETE (/v1/feedback/)vote-", PAGE, re.MULTILINE)
-    assert len(votes) == len(undo) == 1
+    assert (len(votes), len(undo)) == (2, 1)
     weights = tmp_path / "feedback" / "forge" / "weights.json"
     with serving(tmp_path, *arguments) as (_, url):
         untouched = weights.read_text()
@@ -76,9 +76,16 @@ def test_the_cascade_of_the_page(done: Path, tmp_path: Path) -> None:
         changed = weights.read_text()
         assert changed != untouched
     weights.unlink()
-    with serving(tmp_path, *arguments) as (_, url):
+    with serving(tmp_path, *arguments, "--keep-texts") as (_, url):
         assert weights.read_text() == changed
-        assert ask(f"{url}/v1/completions", **wishes)["choices"][0]["text"] == choice["text"]
+        again = ask(f"{url}/v1/completions", **wishes)["choices"][0]
+        assert again["text"] == choice["text"]
+        corrected = {**json.loads(votes[1][1]), "id": again["bloomery"]["id"]}
+        second = ask(f"{url}{votes[1][0]}", **corrected)
+        (row,) = map(json.loads, (weights.parent / "served.jsonl").read_text().splitlines())
+        assert (row["prompt"], row["response"]) == (wishes["prompt"], corrected["correction"])
+        assert ask(f"{url}{undo[0]}{second['event']}", "DELETE")["deleted"]
+        assert (weights.parent / "served.jsonl").read_text() == ""
         assert ask(f"{url}{undo[0]}{vote['event']}", "DELETE")["deleted"]
         assert weights.read_text() == untouched
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -123,6 +130,8 @@ def test_mistakes_are_one_clear_error(
 
 def test_there_has_to_be_something_to_serve(done: Path, tmp_path: Path, bloomery: Command) -> None:
     assert "nothing to serve" in bloomery("serve").err
+    alone = bloomery("serve", "test/tiny", "--keep-texts", "--port", "0", "--runs", done / "runs")
+    assert (alone.code, "--keep-texts: no cascade is served" in alone.err) == (2, True)
     (tmp_path / "forge.yaml").write_text(declared())
     (tmp_path / "smith.txt").write_text("iron")
     two = ("--cascade", "forge.yaml", "--cascade", "forge.yaml")

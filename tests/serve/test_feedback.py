@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bloomery.engine.events import EventLog, read_events
 from bloomery.errors import ArtifactError
+from bloomery.serve.wire import LONGEST_CORRECTION
 from support.cascades import card, cascade
 from support.scorers import Constant, Uniform
 
@@ -93,7 +94,7 @@ def test_what_is_voted_down_is_kept_to_the_letter_where_texts_are_kept(
     models = {"smith": Uniform(257), "cook": Constant(257, ord("c"))}
     with (
         cascade(tmp_path, card_of_two, models, texts=True) as one,
-        start(several=[one], api_key=None, max_body=20_000) as here,
+        start(several=[one], api_key=None, max_body=10 * LONGEST_CORRECTION) as here,
     ):
         whole = here.http.post("/v1/chat/completions", json={"model": "forge", "messages": chat, "max_tokens": 2})
         streamed = {"model": "forge", "prompt": "iron", "max_tokens": 3, "stream": True}
@@ -104,10 +105,14 @@ def test_what_is_voted_down_is_kept_to_the_letter_where_texts_are_kept(
         ]
         assert all("prompt" not in one and "said" not in one for one in told)
         sent = {"id": told[0]["id"], "score": "bad", "correction": "A loaf."}
+        for longer, status in ((0, 200), (1, 400)):
+            longest = {**sent, "correction": "ö" * (LONGEST_CORRECTION + longer)}
+            assert here.http.post("/v1/feedback", json=longest).status_code == status
         assert here.http.post("/v1/feedback", json=sent).status_code == 200
         assert vote(here, told[1]["id"], -0.25).status_code == 200
         wrong = here.http.post("/v1/feedback", json={"id": told[1]["id"], "score": "good", "correction": "Ore."})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "correction")
+        assert "not voted down; expected: a score below 0" in wrong.json()["error"]["message"]
     rows = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
     assert [(row["prompt"], row["said"], row["response"]) for row in rows] == [
         ("user: bread?\nassistant:", "cc", "A loaf."), ("iron", "ccc", ""),
@@ -116,7 +121,9 @@ def test_what_is_voted_down_is_kept_to_the_letter_where_texts_are_kept(
 
 def test_a_correction_that_cannot_be_kept_is_refused(here: Any) -> None:
     sent = {"id": ask(here, "bread")["id"], "score": -1, "correction": "A loaf."}
-    assert here.http.post("/v1/feedback", json=sent).status_code == 400
+    found = here.http.post("/v1/feedback", json=sent)
+    assert found.status_code == 400
+    assert "--keep-texts" in found.json()["error"]["message"]
     assert read_events(here.folder / "votes.jsonl") == []
 
 

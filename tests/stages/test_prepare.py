@@ -171,6 +171,31 @@ def test_text_that_is_still_to_come_is_no_mistake_where_the_plan_says_so(
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
+def test_nothing_is_made_of_a_set_that_is_still_empty(texts: Path, tmp_path: Path) -> None:
+    """No tokenizer; and whoever wants to read it is told what is the matter."""
+    corpus = {"source": "text", "folder": str(texts)}
+    news = {"source": "text", "folder": "to come", "split": {"train": "100%"}, "may_be_empty": True}
+    for kind in ("bpe", "words"):
+        spec = parse_data({"tokenizer": {"kind": kind, "vocab": 300}, "news": news, "manuals": corpus})
+        with pytest.raises(DataError, match="no documents in news:train") as caught:
+            prepare(spec, tmp_path / kind)
+        assert caught.value.where == "data.tokenizer.fit_on"
+        assert not (tmp_path / kind).exists()
+    prepared = prepare(parse_data({"tokenizer": {"kind": "bytes"}, "news": news, "manuals": corpus}), tmp_path / "none")
+    with pytest.raises(DataError, match="the part 'news:train' is empty") as caught:
+        prepared.part("news")
+    assert "until something has come" in caught.value.hint
+
+
+def test_a_pattern_that_is_none_is_no_set_that_is_empty(texts: Path, tmp_path: Path) -> None:
+    corpus = {"source": "text", "folder": str(texts), "may_be_empty": True}
+    for files in ("/*.txt", "a**"):
+        spec = parse_data({"tokenizer": {"kind": "bytes"}, "corpus": {**corpus, "files": files}})
+        with pytest.raises(DataError, match="no pattern of names") as caught:
+            prepare(spec, tmp_path / "out")
+        assert caught.value.where == files
+
+
 def test_data_errors_do_not_hide_each_other() -> None:
     with pytest.raises(Problems):
         parse_data({"tokenizer": {"kind": "bpe"}, "corpus": {"source": "stdlb"}})

@@ -36,6 +36,8 @@ def serve(
         raise MissingExtra("bloomery serve", found, hint="pip install 'bloomery[serve]'")
     if not names and not cascades:
         raise BloomeryError("bloomery serve", "nothing to serve", "a run, a model folder, or --cascade FILE")
+    if texts and not cascades:
+        raise BloomeryError("--keep-texts", "no cascade is served", "--cascade FILE: of other models nothing is kept")
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise BloomeryError("bloomery serve", f"'{repeated}' twice", "each model once: clients ask by name")
     if api_key is not None and not (api_key.isascii() and api_key.strip() == api_key and api_key):
@@ -82,6 +84,9 @@ def serve(
 
         def ready() -> None:
             print(f"serving {', '.join(desk.names)} at {where} (API: {where}/v1); Ctrl-C ends it", flush=True)
+            if texts:
+                kept = ", ".join(str(feedback / each.name) for each in several)
+                print(f"what is asked and answered is kept in {kept}", flush=True)
 
         run(
             application(desk, api_key=api_key, max_body=limits.max_body, inboxes=inboxes), listening,

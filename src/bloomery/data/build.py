@@ -206,6 +206,11 @@ def _tokenizer(folder: Path, sets: Mapping[str, SetRecipe], recipe: TokenizerRec
         return load_tokenizer(recipe.file, end=recipe.end_of_document)
     name, split = parse_part(recipe.fit_on)
     assert split in sets[name].splits
+    if _spool_of(folder / name, split).stat().st_size == 0:
+        raise DataError(
+            "data.tokenizer.fit_on", f"no documents in {name}:{split}, on which the tokenizer is to be trained",
+            "a part with text", "name another part: `fit_on: SET:SPLIT`",
+        )  # fmt: skip
 
     def texts() -> Iterator[str]:
         left = recipe.max_bytes

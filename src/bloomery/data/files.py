@@ -239,7 +239,7 @@ class ToCome:
     def documents(self) -> Iterator[Document]:
         try:
             files_below(self.source.root, self.source.patterns)
-        except DataError:
+        except NothingThere:
             return
         yield from self.source.documents()
 
@@ -247,18 +247,27 @@ class ToCome:
         return self.source.provenance()
 
 
+class NothingThere(DataError):
+    """No file, where there may be one later."""
+
+
 def files_below(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
     """[(posix name, file)]: the file itself, or all below the folder that fit a pattern, by name.
 
-    Raises DataError where there is nothing.
+    Raises NothingThere, and DataError for what is no pattern.
     """
     if root.is_file():
         return [(root.name, root)]
     if not root.is_dir():
-        raise DataError(str(root), "does not exist", "a file or folder with text")
-    found = {file.relative_to(root).as_posix(): file for p in patterns for file in root.rglob(p) if file.is_file()}
-    if not found:
+        raise NothingThere(str(root), "does not exist", "a file or folder with text")
+    try:
+        found = {file.relative_to(root).as_posix(): file for p in patterns for file in root.rglob(p) if file.is_file()}
+    except (NotImplementedError, ValueError) as error:  # an absolute one; `a**`, or nothing at all
         raise DataError(
+            " or ".join(patterns), f"no pattern of names below a folder ({error})", "such as `*.py` or `docs/*.md`"
+        ) from None
+    if not found:
+        raise NothingThere(
             str(root), "holds no file that fits", " or ".join(patterns), "name another pattern: `files: '*.py'`"
         )
     return sorted(found.items())

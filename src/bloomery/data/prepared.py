@@ -25,6 +25,8 @@ from bloomery.errors import DataError, nearest
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 FORMAT = 1
+EMPTY_PART = "give shares under `split`, or cut files into more documents with `document: paragraph`"
+EMPTY_SET = "the whole set is still empty, as it may be: leave it out here until something has come"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Prepared:
                 f"data.{name}",
                 f"the part '{name}:{split}' is empty",
                 "at least one document",
-                "give shares under `split`, or cut files into more documents with `document: paragraph`",
+                EMPTY_PART if self.manifest["sets"][name]["documents"] else EMPTY_SET,
             )
         file = TokenFile.open(self.folder / name / f"{split}.tokens")
         if file.digest != record["digest"]:

@@ -5,7 +5,7 @@ No suite judges a split that the judged model was fitted on; parts and files exi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def check(look: Look) -> None:
         _input(look, name)
     for placed in look.stages:
         _mixture(look, placed)
+        _further(look, placed)
         _validation(look, placed)
     _fitted_on(look)
     _budgets(look)
@@ -128,6 +129,22 @@ def _mixture(look: Look, placed: Placed) -> None:
     if abs(total - 1) > 1e-6 and (not offered or placed.id in look.config):
         written = ", ".join(f"{name} {share:g}" for name, share in shares.items())
         look.problem(path, f"shares that add up to {total:g}: {written}", "shares that add up to 1")
+
+
+def _further(look: Look, placed: Placed) -> None:
+    """Other settings that name a part which the kind says it is fitted on: `added`, `served`, `experts.data`."""
+    parts = set(fits_on(look, placed))
+    for path, text in _texts(placed.spec.config, ()):
+        if path[0] != "data" and whole_name(text) in parts:
+            part_exists(look, (*placed.path, "config", *path), text)
+
+
+def _texts(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, (*path, str(key)))
 
 
 def missing_split(look: Look, placed: Placed, config: BaseModel) -> tuple[str, str, str] | None:

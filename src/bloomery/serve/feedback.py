@@ -48,7 +48,7 @@ def _first(desk: Desk, act: Callable[[Any], dict[str, Any]], nothing: str, param
             message = "this answer has as many votes as are kept; take one back"
             raise Refusal(429, message, kind="rate_limit_error", code="too_many_votes") from None
         except DataError as error:
-            raise Refusal(400, f"{error.where}: {error.found}", param=error.where) from None
+            raise Refusal(400, f"{error.where}: {error.found}; expected: {error.expected}", param=error.where) from None
         except BloomeryError:  # its text names folders of this machine
             raise Refusal(503, "the vote could not be stored; nothing has changed", kind="server_error") from None
     raise Refusal(404, nothing, param=param, code="not_found")

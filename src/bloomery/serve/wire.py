@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from bloomery.evaluate.sampling import SEEDS, Sampling
 
 MOST_CHOICES, MOST_LIKELIEST, MOST_STOPS, LONGEST_STOP = 8, 20, 8, 200
+LONGEST_CORRECTION = 20_000
+"""Characters. Those of the newest thousand votes are written again at every vote (stages/feedback.py)."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -165,7 +167,7 @@ class FeedbackAsked(Sent):
     id: Annotated[Text, Field(min_length=1, max_length=100)]
     """Of the answer: its `bloomery.id`."""
     score: Annotated[Number, Field(ge=-1, le=1)] | Literal["good", "bad"]
-    correction: Text = ""
+    correction: Annotated[Text, Field(max_length=LONGEST_CORRECTION)] = ""
     """What would have been right, of an answer that is voted down."""
 
     @property

@@ -151,8 +151,10 @@ class Ledger:
         if said is not None and self._keeps and vote.score < 0:
             return {"prompt": said[0], "said": said[1], "correction": correction}
         if correction:
-            what = "voted up" if vote.score >= 0 else "one of which no text is kept here"
-            raise DataError("correction", f"of an answer that is {what}", "a score below 0, and `--keep-texts`")
+            if vote.score >= 0:
+                raise DataError("correction", "of an answer that is not voted down", "a score below 0")
+            expected = "an answer of a server that was started with `--keep-texts`"
+            raise DataError("correction", "of an answer of which no text is kept here", expected)
         return {}
 
     def _note(self, vote: Vote, texts: Mapping[str, Any]) -> None:

@@ -102,10 +102,13 @@ def test_what_was_voted_down_is_asked_again_or_learned_as_it_was_corrected(
     know_nothing: Artifact, asked_data: Prepared, memory: Memory, tmp_path: Path
 ) -> None:
     """As a server leaves it: a known question and an unknown one, one in a chat, a corrected one, one that nobody
-    knows. All are the checker's to judge that a checker has."""
+    knows. All are the checker's to judge that a checker has; those that the gauntlet keeps for judging teach nothing.
+    """
     known, wrong, chatted, twice = items(asked_data)[0], *items(asked_data)[1:6:2]
     votes = tmp_path / "feedback/cascade"
+    held_out = items_of(asked_data.part("skills:test"), asked_data.tokenizer)[0]
     prompts = [
+        (held_out.prompt, held_out.reference), (f"user: {held_out.task.question}\nassistant:", held_out.reference),
         (known.prompt, ""), (wrong.prompt, "Whatever."), (f"user: {chatted.task.question}\nassistant:", ""),
         (twice.prompt, ""), (f"{twice.prompt} ", ""), ("What is slag?", "What is left of the ore."), ("Why?", ""),
     ]  # fmt: skip

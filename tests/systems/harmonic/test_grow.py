@@ -112,3 +112,23 @@ def test_improve_trains_the_experts_whose_packets_grew_while_they_were_served(
     before, after = members(served), members(newer)
     assert {name for name in before if before[name] != after[name]} == set(who)
     assert grown(relevance_of(read_cascade(newer)), SERVED) == (), "what was learned is no news"
+
+
+def test_a_part_that_is_not_there_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = small_plan(tmp_path)
+    plan = json.loads(file.read_text())
+    first, learn = (stage["config"] for stage in (plan["stages"][1], plan["stages"][2]["stages"][0]))
+    first["experts"]["data"] = "manual"
+    learn["experts"]["added"] = "nwes"
+    learn["facts"] = "news:val"
+    file.write_text(json.dumps(plan, indent=1))
+    checked = Command(monkeypatch, capsys)("check", file)
+    assert checked.code == 2
+    for said in (
+        "config.experts.data: no data set 'manual'", "did you mean 'manuals'", "did you mean 'news'",
+        "config.experts.added: no data set 'nwes'", "config.facts: 'news' has no split 'val'",
+    ):  # fmt: skip
+        assert said in checked.err

@@ -122,6 +122,20 @@ def test_a_device_is_served_once_it_was_proved(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("forget")
+def test_a_gpu_that_is_not_the_current_one_is_not_even_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current one, which cannot read another's memory: a proof there could end the process."""
+    asked = proof_that(monkeypatch, None)
+    monkeypatch.setattr(chosen, "DEVICES", ("cuda",))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    one, other = (torch.device("cuda", index) for index in range(2))
+    assert [chosen.serves(device, "low_rank") for device in (other, one)] == [False, True]
+    assert asked == [one]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert [chosen.serves(device, "low_rank") for device in (other, one)] == [True, False]
+
+
+@pytest.mark.usefixtures("forget")
 @pytest.mark.parametrize("error", [ArithmeticError("differs by 0.5"), RuntimeError("no ptxas\nat all"), MemoryError()])
 def test_what_does_not_pass_is_left_to_torch(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

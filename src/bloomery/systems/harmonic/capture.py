@@ -7,7 +7,8 @@ what the model said.
 
 What a cascade that was served was voted down for comes on top (`served`, a set of stages/feedback.py's served.jsonl). A
 prompt that is an item's is asked again, and the item judges it as any other; of other prompts nothing is known
-but how they were corrected, and that is their example. Without a correction there is none.
+but how they were corrected, and that is their example. Without a correction there is none, nor of an item of another
+split: what is kept for judging is not learned from because somebody asked it.
 
     capture/score         mean over the items that were drawn
     capture/examples      all of them; items that were drawn: capture/asked
@@ -82,6 +83,7 @@ def _run(ctx: StageContext, config: Settings) -> StageResult:
     dice = Dice("capture", ctx.seed, ctx.inputs["model"].digest)
     drawn = [items[at] for at in sorted(dice.sample(range(len(items)), min(config.questions, len(items))))]
     served = _served(prepared, config.served)
+    kept_apart = _asked_for(served, _held_out(prepared, config.data) if served else [])
     known = _asked_for(served, items)
     down = {known[one.prompt].name: one.origin["item"] for one in served if one.prompt in known}
     names = {item.name for item in drawn}
@@ -100,7 +102,8 @@ def _run(ctx: StageContext, config: Settings) -> StageResult:
         for item, row in zip(asked, told, strict=True)
         if row["score"] < config.score_below
     ]
-    corrected = {one.prompt: one for one in served if one.response.strip() and one.prompt not in known}
+    others = known.keys() | kept_apart.keys()
+    corrected = {one.prompt: one for one in served if one.response.strip() and one.prompt not in others}
     examples += [
         Example(one.prompt, one.response, one.category, {"served": one.origin["item"]}) for one in corrected.values()
     ]
@@ -124,6 +127,14 @@ def _served(prepared: Prepared, part: str | None) -> list[Example]:
     if part is None or not prepared.documents(part):
         return []
     return examples_of(prepared.part(part), prepared.tokenizer)
+
+
+def _held_out(prepared: Prepared, name: str) -> list[Item]:
+    from bloomery.evaluate.gauntlet.source import items_of
+
+    parts = [f"{name}:{split}" for split in prepared.splits(name) if split != "train"]
+    read = [prepared.part(part) for part in parts if prepared.documents(part)]
+    return [item for part in read for item in items_of(part, prepared.tokenizer)]
 
 
 def _asked_for(served: Sequence[Example], items: Sequence[Item]) -> dict[str, Item]:

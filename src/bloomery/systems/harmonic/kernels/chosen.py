@@ -28,14 +28,14 @@ _refusals: dict[tuple[torch.device, Name], str | None] = {}
 def serves(device: torch.device, name: Name) -> bool:
     if device.type not in DEVICES or os.environ.get("BLOOMERY_NATIVE") == "0":
         return False
+    if device.type == "cuda" and torch.cuda.is_initialized() and device.index != torch.cuda.current_device():
+        return False  # triton launches on the current one
     if (device, name) not in _refusals:
         reason = _refusals[device, name] = _refusal(device, name)
         if reason is not None:
             native.refusals[f"{name} in Triton"] = reason
             log.warning("%s in Triton is not used on %s, torch does its work: %s", name, device, reason)
-    if _refusals[device, name] is not None:
-        return False
-    return device.type != "cuda" or device.index == torch.cuda.current_device()  # triton launches there
+    return _refusals[device, name] is None
 
 
 def _refusal(device: torch.device, name: Name) -> str | None:
