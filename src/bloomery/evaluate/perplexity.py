@@ -244,7 +244,7 @@ def token_losses(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Fl
 
 
 def are_likeliest(scores: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """scores.argmax(-1) == targets, at a fraction of what argmax costs a CPU in bf16 (benchmarks/likeliest.py): only
+    """scores.argmax(-1) == targets, at half of what argmax costs a CPU in bf16 (benchmarks/likeliest.py): only
     targets that equal the largest score are looked up, since another id may hold it too, and the first counts."""
     found = scores.gather(1, targets[:, None])[:, 0] == scores.amax(-1)
     rows = found.nonzero()[:, 0]
